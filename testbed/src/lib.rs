@@ -1,0 +1,1 @@
+//! Starts the real servers and our real programs as child processes: demo, end-to-end tests, measurements.
