@@ -1,0 +1,143 @@
+//! The database: its pool of connections, waiting for it at start, and the migrations.
+
+use std::time::Duration;
+
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Connection, PgConnection, PgPool};
+use tracing::{info, warn};
+
+use crate::config::Config;
+use crate::failure::is_unavailable;
+
+/// How long a request waits for a free connection. Longer would only move the queue from the client to us.
+const ACQUIRE_DURATION_MAX: Duration = Duration::from_secs(3);
+
+/// The server ends a statement after this time: ours take milliseconds.
+const STATEMENT_DURATION_MAX: &str = "5s";
+
+/// How long a line change waits for another change of the same order.
+const LOCK_DURATION_MAX: &str = "3s";
+
+/// The server ends a transaction that waits for us for so long, in case we vanished without closing the connection: its
+/// lock on an order must not outlive us for hours.
+const IDLE_IN_TRANSACTION_DURATION_MAX: &str = "15s";
+
+/// One attempt to connect at start.
+const CONNECT_DURATION_MAX: Duration = Duration::from_secs(5);
+
+/// The migrations, the wait for another instance that is migrating included.
+const MIGRATE_DURATION_MAX: Duration = Duration::from_secs(300);
+
+/// First pause between two attempts at start; it doubles up to the second.
+const RETRY_DELAY_MIN: Duration = Duration::from_millis(100);
+const RETRY_DELAY_MAX: Duration = Duration::from_secs(5);
+
+/// What readiness may take.
+const CHECK_DURATION_MAX: Duration = Duration::from_secs(2);
+
+/// Shown in `pg_stat_activity`.
+const APPLICATION_NAME: &str = "order-service";
+
+/// A pool that connects when it is first used, so that it can exist before the database does.
+pub(crate) fn pool(config: &Config) -> PgPool {
+    let options = config.database.options().clone().application_name(APPLICATION_NAME).options([
+        ("statement_timeout", STATEMENT_DURATION_MAX),
+        ("lock_timeout", LOCK_DURATION_MAX),
+        ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION_DURATION_MAX),
+    ]);
+    PgPoolOptions::new()
+        .max_connections(config.pool_size)
+        .acquire_timeout(ACQUIRE_DURATION_MAX)
+        .connect_lazy_with(options)
+}
+
+/// Waits for the database as long as it takes, and brings its schema up to date. An error means that waiting does not
+/// help: someone has to look.
+pub(crate) async fn prepare(config: &Config) -> anyhow::Result<()> {
+    let options = config.database.options().clone().application_name(APPLICATION_NAME);
+    let mut delay = RETRY_DELAY_MIN;
+    let mut last_reason = String::new();
+    loop {
+        match migrate(&options).await {
+            Ok(()) => {
+                info!(
+                    server.address = options.get_host(),
+                    server.port = options.get_port(),
+                    "the database is ready and its schema up to date"
+                );
+                return Ok(());
+            }
+            Err(Trouble::Waiting(reason)) => {
+                // Each reason once, not each attempt.
+                if reason != last_reason {
+                    warn!(
+                        server.address = options.get_host(),
+                        server.port = options.get_port(),
+                        error = reason,
+                        "waiting for the database"
+                    );
+                    last_reason = reason;
+                }
+            }
+            Err(Trouble::Final(error)) => return Err(error),
+        }
+        tokio::time::sleep(delay).await;
+        delay = (delay * 2).min(RETRY_DELAY_MAX);
+    }
+}
+
+/// Whether the database answers, within a bound.
+pub(crate) async fn answers(pool: &PgPool) -> bool {
+    let check = sqlx::query("select 1").execute(pool);
+    matches!(tokio::time::timeout(CHECK_DURATION_MAX, check).await, Ok(Ok(_)))
+}
+
+enum Trouble {
+    Waiting(String),
+    Final(anyhow::Error),
+}
+
+impl From<sqlx::Error> for Trouble {
+    fn from(error: sqlx::Error) -> Self {
+        if is_unavailable(&error) {
+            Trouble::Waiting(error.to_string())
+        } else {
+            Trouble::Final(
+                anyhow::Error::new(error).context("cannot use the database; check DATABASE_URL"),
+            )
+        }
+    }
+}
+
+async fn migrate(options: &PgConnectOptions) -> Result<(), Trouble> {
+    // A connection of its own, closed afterwards: a failed run leaves the migrations' advisory lock with the session, and
+    // a pooled session would keep it.
+    let mut connection =
+        tokio::time::timeout(CONNECT_DURATION_MAX, PgConnection::connect_with(options))
+            .await
+            .map_err(|_| Trouble::Waiting("no answer to the attempt to connect".to_owned()))??;
+    let migrated =
+        tokio::time::timeout(MIGRATE_DURATION_MAX, run_migrations(&mut connection)).await;
+    // Whatever it says, the session is gone.
+    let _ = connection.close().await;
+    match migrated {
+        Ok(Ok(())) => Ok(()),
+        Err(_) => Err(Trouble::Waiting("another instance is still migrating".to_owned())),
+        Ok(Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)))
+            if is_unavailable(&error) =>
+        {
+            Err(Trouble::Waiting(error.to_string()))
+        }
+        Ok(Err(error)) => Err(Trouble::Final(anyhow::Error::new(error).context(
+            "cannot bring the schema up to date; compare the table _sqlx_migrations with the folder migrations",
+        ))),
+    }
+}
+
+async fn run_migrations(connection: &mut PgConnection) -> Result<(), MigrateError> {
+    let mut migrations: Migrator = sqlx::migrate!();
+    // An instance of an older version may start after a newer one has migrated: what it does not know is not its business.
+    migrations.set_ignore_missing(true);
+    migrations.run(connection).await
+}
