@@ -1,0 +1,143 @@
+//! Which partitions are ours: what happens when the group gives some and takes some.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::TopicPartitionList;
+use tokio::sync::Notify;
+
+use crate::health::{Stage, Vitals};
+use crate::kafka;
+
+/// Hears from librdkafka about the group, and passes on what the consumer's loop must know.
+pub(crate) struct Assignment {
+    vitals: Arc<Vitals>,
+    /// Partitions taken since the loop last asked.
+    revoked: Mutex<HashSet<i32>>,
+    /// Wakes the loop for `revoked`.
+    changed: Notify,
+    /// Whether the loop wants no messages for now. Partitions that are given meanwhile are paused as well, and those
+    /// given later are not: librdkafka remembers a pause beyond the loss of a partition.
+    paused: AtomicBool,
+}
+
+impl Assignment {
+    pub(crate) fn new(vitals: Arc<Vitals>) -> Assignment {
+        Assignment {
+            vitals,
+            revoked: Mutex::default(),
+            changed: Notify::new(),
+            paused: AtomicBool::new(false),
+        }
+    }
+
+    /// Returns when partitions were taken.
+    pub(crate) async fn revocation(&self) {
+        self.changed.notified().await;
+    }
+
+    /// The partitions taken since the last call.
+    pub(crate) fn take_revoked(&self) -> HashSet<i32> {
+        std::mem::take(&mut *self.revoked.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn set_paused(&self, paused: bool) {
+        self.paused.store(paused, Ordering::Relaxed);
+    }
+
+    /// Notes that Kafka answers. Logged when that is news.
+    pub(crate) fn kafka_answers(&self) {
+        if self.vitals.set_kafka_away(false) {
+            tracing::info!("Kafka is back");
+        }
+    }
+
+    /// Notes that no broker can be reached. librdkafka goes on trying by itself; said once for an outage.
+    pub(crate) fn kafka_is_away(&self, reason: &str) {
+        if self.vitals.set_kafka_away(true) {
+            tracing::warn!(problem = reason, "Kafka is away: the consumer waits for it");
+        }
+    }
+}
+
+impl ClientContext for Assignment {
+    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
+        kafka::log(facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+            self.kafka_is_away(reason);
+        } else {
+            kafka::log(&error.to_string(), reason);
+        }
+    }
+}
+
+impl ConsumerContext for Assignment {
+    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Revoke(partitions) = rebalance {
+            let lost = consumer.assignment_lost();
+            if !lost {
+                // What was handled is committed while the partitions are still ours, so that the next owner starts
+                // behind it. Not waited for here: librdkafka gives the partitions back after the answer.
+                commit(consumer);
+            }
+            tracing::info!(partitions = ?numbers(partitions), lost, "Partitions were taken by the group");
+            let mut revoked = self.revoked.lock().unwrap_or_else(PoisonError::into_inner);
+            revoked.extend(numbers(partitions));
+            self.changed.notify_one();
+        }
+    }
+
+    fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        match rebalance {
+            Rebalance::Assign(partitions) => {
+                let applied = if self.paused.load(Ordering::Relaxed) {
+                    consumer.pause(partitions)
+                } else {
+                    consumer.resume(partitions)
+                };
+                if let Err(error) = applied {
+                    tracing::debug!(problem = %error, "New partitions can't be paused or resumed");
+                }
+                self.vitals.enter(Stage::Joined);
+                self.kafka_answers();
+                tracing::info!(partitions = ?numbers(partitions), "Partitions were given by the group");
+            }
+            Rebalance::Revoke(_) => {}
+            Rebalance::Error(error) => {
+                tracing::warn!(problem = %error, "The group could not rebalance")
+            }
+        }
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
+        match result {
+            Ok(()) => self.kafka_answers(),
+            Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::NoOffset) => {}
+            // Harmless: the messages come again, and the message log knows them.
+            Err(error) => {
+                tracing::info!(problem = %error, "Consumer offsets were not committed; the next commit covers them");
+            }
+        }
+    }
+}
+
+/// Begins to commit the stored offsets of the partitions that are ours. The result goes to the commit callback.
+pub(crate) fn commit<C: ConsumerContext>(consumer: &impl Consumer<C>) {
+    if let Err(error) = consumer.commit_consumer_state(CommitMode::Async)
+        && error.rdkafka_error_code() != Some(RDKafkaErrorCode::NoOffset)
+    {
+        tracing::info!(problem = %error, "Consumer offsets were not committed; the next commit covers them");
+    }
+}
+
+fn numbers(partitions: &TopicPartitionList) -> Vec<i32> {
+    partitions.elements().iter().map(|element| element.partition()).collect()
+}

@@ -1,0 +1,188 @@
+//! The dead letter topic: where a message goes that can never be handled, with the reason, so that the rest flow on.
+
+use std::time::Duration;
+
+use chrono::{SecondsFormat, Utc};
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header as RecordHeader, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use tokio::time::sleep;
+
+use crate::backoff::Backoff;
+use crate::config::Config;
+use crate::event::Poison;
+use crate::kafka::QuietContext;
+use crate::message::Message;
+
+/// The headers that a dead letter has on top of its own, named after Connect's `__connect.errors.*`.
+pub(crate) mod header {
+    /// The kind of poison, one word for machines.
+    pub(crate) const REASON: &str = "__dead_letter.reason";
+    /// The same as a sentence for people.
+    pub(crate) const MESSAGE: &str = "__dead_letter.message";
+    /// Where the message was: topic, partition, offset, and its timestamp in milliseconds since the epoch.
+    pub(crate) const TOPIC: &str = "__dead_letter.topic";
+    pub(crate) const PARTITION: &str = "__dead_letter.partition";
+    pub(crate) const OFFSET: &str = "__dead_letter.offset";
+    pub(crate) const TIMESTAMP: &str = "__dead_letter.timestamp";
+    /// The consumer group that could not handle it.
+    pub(crate) const GROUP: &str = "__dead_letter.group";
+    /// When it was given up, in UTC.
+    pub(crate) const TIME: &str = "__dead_letter.time";
+    /// Only when the value was too large to be copied: its size in bytes. The original is at topic, partition, offset.
+    pub(crate) const OMITTED_VALUE_BYTES: &str = "__dead_letter.omitted_value_bytes";
+}
+
+/// The longest sentence in a header. Bytes; a reason may quote what it could not read.
+const MESSAGE_BYTES_MAX: usize = 1024;
+/// How long the producer tries before it reports a failure, and we begin again. Milliseconds.
+const DELIVERY_TIMEOUT_MILLIS: &str = "10000";
+/// The broker's own limit decides about large messages, not the client's. Bytes; the largest that librdkafka allows.
+const MESSAGE_BYTES_LIMIT: &str = "1000000000";
+const CREATE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Publishes dead letters.
+pub(crate) struct DeadLetters {
+    producer: FutureProducer<QuietContext>,
+    admin: AdminClient<QuietContext>,
+    topic: String,
+    group_id: String,
+}
+
+impl DeadLetters {
+    /// Creates the clients. They connect in the background.
+    ///
+    /// # Errors
+    /// A setting that librdkafka refuses.
+    pub(crate) fn new(config: &Config) -> anyhow::Result<DeadLetters> {
+        let mut client = ClientConfig::new();
+        client
+            .set("bootstrap.servers", &config.bootstrap_servers)
+            .set("client.id", "shipment-service-dead-letter");
+        let admin = client.create_with_context(QuietContext)?;
+        let producer = client
+            .set("acks", "all")
+            .set("enable.idempotence", "true")
+            .set("message.timeout.ms", DELIVERY_TIMEOUT_MILLIS)
+            .set("message.max.bytes", MESSAGE_BYTES_LIMIT)
+            .create_with_context(QuietContext)?;
+        let (topic, group_id) = (config.dead_letter_topic.clone(), config.group_id.clone());
+        Ok(DeadLetters { producer, admin, topic, group_id })
+    }
+
+    /// Creates the topic, with the partitions and replicas that the brokers give by default. At the start and not when
+    /// the first poison arrives: a missing permission shows while somebody is looking.
+    pub(crate) async fn create_topic(&self) {
+        let topic = NewTopic::new(&self.topic, -1, TopicReplication::Fixed(-1));
+        let options = AdminOptions::new()
+            .operation_timeout(Some(CREATE_TIMEOUT))
+            .request_timeout(Some(CREATE_TIMEOUT));
+        let problem = match self.admin.create_topics([&topic], &options).await.as_deref() {
+            Ok([Ok(_)]) => {
+                tracing::info!(dead_letter.topic = self.topic, "Created the dead letter topic");
+                return;
+            }
+            Ok([Err((_, RDKafkaErrorCode::TopicAlreadyExists))]) => return,
+            Ok([Err((_, code)), ..]) => code.to_string(),
+            Ok(_) => return,
+            Err(error) => error.to_string(),
+        };
+        tracing::warn!(
+            dead_letter.topic = self.topic,
+            problem,
+            "The dead letter topic can't be created; create it, or poison messages will wait for it"
+        );
+    }
+
+    /// Publishes a message as a dead letter and returns when the brokers have confirmed it, however long they take.
+    ///
+    /// A dead letter can come twice, when this process dies before the offset of the message is committed.
+    pub(crate) async fn publish(&self, message: &Message, poison: &Poison) {
+        let mut backoff = Backoff::new();
+        let mut with_value = true;
+        loop {
+            match self.publish_once(message, poison, with_value).await {
+                Ok(()) => break,
+                Err(KafkaError::MessageProduction(
+                    RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize,
+                )) if with_value => {
+                    // The headers made it larger than the topic allows. Better a dead letter without its value, which
+                    // says where the value is, than an order topic that stands still.
+                    with_value = false;
+                }
+                Err(error) => {
+                    if backoff.attempt() == 0 {
+                        tracing::warn!(
+                            dead_letter.topic = self.topic, problem = %error,
+                            "The dead letter topic can't be written: the consumer holds the poison message and retries"
+                        );
+                    }
+                    if matches!(
+                        error.rdkafka_error_code(),
+                        Some(
+                            RDKafkaErrorCode::UnknownTopic
+                                | RDKafkaErrorCode::UnknownTopicOrPartition
+                        )
+                    ) {
+                        self.create_topic().await;
+                    }
+                    sleep(backoff.next()).await;
+                }
+            }
+        }
+        tracing::error!(
+            message.topic = message.topic,
+            message.partition = message.partition,
+            message.offset = message.offset,
+            dead_letter.topic = self.topic,
+            dead_letter.reason = poison.kind(),
+            "A message can't be handled and went to the dead letter topic: {poison}"
+        );
+    }
+
+    async fn publish_once(
+        &self,
+        message: &Message,
+        poison: &Poison,
+        with_value: bool,
+    ) -> Result<(), KafkaError> {
+        let mut record = FutureRecord::<[u8], [u8]>::to(&self.topic)
+            .headers(self.headers(message, poison, with_value));
+        record.key = message.key.as_deref();
+        record.payload = message.value.as_deref().filter(|_| with_value);
+        record.timestamp = message.timestamp_millis;
+        match self.producer.send(record, Duration::ZERO).await {
+            Ok(_) => Ok(()),
+            Err((error, _)) => Err(error),
+        }
+    }
+
+    /// The message's own headers, then ours.
+    fn headers(&self, message: &Message, poison: &Poison, with_value: bool) -> OwnedHeaders {
+        let own = message.headers.iter().fold(OwnedHeaders::new(), |headers, header| {
+            headers.insert(RecordHeader { key: &header.name, value: header.value.as_deref() })
+        });
+        let sentence = poison.to_string();
+        let sentence = &sentence[..sentence.floor_char_boundary(MESSAGE_BYTES_MAX)];
+        let mut added = vec![
+            (header::REASON, poison.kind().to_owned()),
+            (header::MESSAGE, sentence.to_owned()),
+            (header::TOPIC, message.topic.clone()),
+            (header::PARTITION, message.partition.to_string()),
+            (header::OFFSET, message.offset.to_string()),
+            (header::GROUP, self.group_id.clone()),
+            (header::TIME, Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true)),
+        ];
+        if let Some(millis) = message.timestamp_millis {
+            added.push((header::TIMESTAMP, millis.to_string()));
+        }
+        if let (false, Some(value)) = (with_value, &message.value) {
+            added.push((header::OMITTED_VALUE_BYTES, value.len().to_string()));
+        }
+        added.iter().fold(own, |headers, (key, value)| {
+            headers.insert(RecordHeader { key, value: Some(value) })
+        })
+    }
+}

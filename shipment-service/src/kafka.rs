@@ -1,0 +1,80 @@
+//! The wait for Kafka at the start, and where librdkafka's own log lines go.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use tokio::time::sleep;
+
+use crate::backoff::Backoff;
+use crate::health::Vitals;
+
+/// A broker that does not answer within this time is away.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Sends librdkafka's log to ours, at debug level: it repeats itself at every attempt, and what matters of it comes
+/// back to us as an error, which is logged once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct QuietContext;
+
+impl ClientContext for QuietContext {
+    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        log(&error.to_string(), reason);
+    }
+}
+
+impl rdkafka::consumer::ConsumerContext for QuietContext {}
+
+/// A log line of librdkafka.
+pub(crate) fn log(facility: &str, message: &str) {
+    tracing::debug!(target: "librdkafka", facility, "{message}");
+}
+
+/// Waits until a broker answers, however long that takes. Creates no topic: it asks for none by name.
+///
+/// # Errors
+/// A setting that librdkafka refuses.
+pub(crate) async fn wait(bootstrap_servers: &str, vitals: &Vitals) -> anyhow::Result<()> {
+    let client: BaseConsumer<QuietContext> = ClientConfig::new()
+        .set("bootstrap.servers", bootstrap_servers)
+        .set("client.id", "shipment-service-start")
+        .create_with_context(QuietContext)?;
+    let client = Arc::new(client);
+    let mut backoff = Backoff::new();
+    loop {
+        vitals.beat();
+        let asked = Arc::clone(&client);
+        let problem = match tokio::task::spawn_blocking(move || {
+            asked.fetch_metadata(None, METADATA_TIMEOUT).map(|metadata| metadata.brokers().len())
+        })
+        .await?
+        {
+            Ok(0) => "no broker is known yet".to_owned(),
+            Ok(brokers) => {
+                tracing::info!(
+                    kafka.bootstrap_servers = bootstrap_servers,
+                    brokers,
+                    "Kafka is there"
+                );
+                return Ok(());
+            }
+            Err(error) => error.to_string(),
+        };
+        if backoff.attempt() == 0 {
+            tracing::info!(
+                kafka.bootstrap_servers = bootstrap_servers,
+                problem,
+                "Waiting for Kafka"
+            );
+        }
+        sleep(backoff.next()).await;
+    }
+}
