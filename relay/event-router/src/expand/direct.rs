@@ -1,0 +1,224 @@
+//! The short way: from payload text to the text that `JsonConverter` without schemas writes, without a schema.
+//!
+//! It takes only documents for which the long way (infer a schema, fill a struct, convert it) provably gives the
+//! same: no repeated names, arrays of one kind, objects of an array alike. For all others it gives up and the long
+//! way decides. A property test holds the two together.
+
+use std::borrow::Cow;
+
+use super::parse::{Number, Scanner, Text};
+use super::{EmptyArrayBehavior, Expansion, NullBehavior};
+use crate::json_text::{write_double, write_integer, write_string, write_utf16};
+use crate::naming::NameAdjustment;
+
+/// Deepest nesting of the short way; deeper documents take the long one.
+const DEPTH_MAX: usize = 32;
+
+/// Most members of an object of the short way: names are compared with each other.
+const MEMBERS_MAX: usize = 24;
+
+/// Appends the expanded JSON; false (and nothing appended) where the long way must decide.
+#[must_use]
+pub fn write_directly(expansion: &Expansion, text: &str, out: &mut Vec<u8>) -> bool {
+    if expansion.names != NameAdjustment::None
+        || expansion.nulls != NullBehavior::Ignore
+        || expansion.empty_arrays != EmptyArrayBehavior::Ignore
+        || !text.starts_with('{')
+    {
+        return false;
+    }
+    let start = out.len();
+    out.reserve(text.len());
+    let mut writer = Writer {
+        scanner: Scanner::new(text),
+        out,
+        names: Vec::new(),
+        fingerprint: Vec::new(),
+        arrays: 0,
+    };
+    let written = writer.value(0).is_some();
+    if !written {
+        out.truncate(start);
+    }
+    written
+}
+
+/// What a value is; objects and arrays are told apart further by the fingerprint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    /// An empty array: its member is left out.
+    LeftOut,
+    Null,
+    Boolean,
+    Int,
+    Long,
+    Double,
+    String,
+    Array,
+    Object,
+}
+
+struct Writer<'t, 'o> {
+    scanner: Scanner<'t>,
+    out: &'o mut Vec<u8>,
+    /// Names of the members of the objects around, the innermost last.
+    names: Vec<Cow<'t, str>>,
+    /// The schema of the elements of the arrays around, in a form that can be compared.
+    fingerprint: Vec<u8>,
+    /// Arrays around; outside of them no fingerprint is needed.
+    arrays: usize,
+}
+
+impl Writer<'_, '_> {
+    /// Writes a value; none: give up.
+    fn value(&mut self, depth: usize) -> Option<Shape> {
+        let shape = match self.scanner.peek()? {
+            b'{' => return self.object(depth + 1),
+            b'[' => return self.array(depth + 1),
+            b'"' => {
+                match self.scanner.string().ok()? {
+                    Text::Unicode(text) => write_string(&text, self.out),
+                    Text::Utf16(units) => write_utf16(&units, self.out),
+                }
+                Shape::String
+            }
+            b't' => self.word("true", Shape::Boolean)?,
+            b'f' => self.word("false", Shape::Boolean)?,
+            b'n' => self.word("null", Shape::Null)?,
+            b'-' | b'0'..=b'9' => self.number()?,
+            _ => return None,
+        };
+        self.note(shape as u8);
+        Some(shape)
+    }
+
+    fn number(&mut self) -> Option<Shape> {
+        Some(match self.scanner.number().ok()? {
+            Number::Int(value) => {
+                write_integer(i64::from(value), self.out);
+                Shape::Int
+            }
+            Number::Long(value) => {
+                write_integer(value, self.out);
+                Shape::Long
+            }
+            Number::Double(value) => {
+                write_double(value, self.out);
+                Shape::Double
+            }
+            Number::BigInteger(_) => return None,
+        })
+    }
+
+    fn word(&mut self, word: &'static str, shape: Shape) -> Option<Shape> {
+        self.scanner.word(word).ok()?;
+        self.out.extend_from_slice(word.as_bytes());
+        Some(shape)
+    }
+
+    fn note(&mut self, byte: u8) {
+        if self.arrays > 0 {
+            self.fingerprint.push(byte);
+        }
+    }
+
+    fn object(&mut self, depth: usize) -> Option<Shape> {
+        if depth > DEPTH_MAX {
+            return None;
+        }
+        self.scanner.enter(depth).ok()?;
+        self.note(b'{');
+        self.out.push(b'{');
+        let first_name = self.names.len();
+        if !self.scanner.accept(b'}') {
+            loop {
+                self.member(depth, first_name)?;
+                if self.scanner.accept(b'}') {
+                    break;
+                }
+                if !self.scanner.accept(b',') {
+                    return None;
+                }
+            }
+        }
+        self.names.truncate(first_name);
+        self.note(b'}');
+        self.out.push(b'}');
+        Some(Shape::Object)
+    }
+
+    fn member(&mut self, depth: usize, first_name: usize) -> Option<()> {
+        let (written, fingerprinted) = (self.out.len(), self.fingerprint.len());
+        let name = self.scanner.name().ok()?;
+        let siblings = self.names.get(first_name..)?;
+        if name.is_empty() || siblings.len() == MEMBERS_MAX || siblings.contains(&name) {
+            return None;
+        }
+        if self.out.last() != Some(&b'{') {
+            self.out.push(b',');
+        }
+        write_string(&name, self.out);
+        self.out.push(b':');
+        if self.arrays > 0 {
+            // The length keeps a name apart from what follows it.
+            self.fingerprint.extend_from_slice(&name.len().to_le_bytes());
+            self.fingerprint.extend_from_slice(name.as_bytes());
+        }
+        self.names.push(name);
+        if matches!(self.value(depth)?, Shape::Null | Shape::LeftOut) {
+            self.out.truncate(written);
+            self.fingerprint.truncate(fingerprinted);
+        }
+        Some(())
+    }
+
+    fn array(&mut self, depth: usize) -> Option<Shape> {
+        if depth > DEPTH_MAX {
+            return None;
+        }
+        self.scanner.enter(depth).ok()?;
+        self.out.push(b'[');
+        if self.scanner.accept(b']') {
+            self.out.push(b']');
+            return Some(Shape::LeftOut);
+        }
+        self.arrays += 1;
+        let start = self.fingerprint.len();
+        // Where the fingerprint of the first element that is not null ends.
+        let mut first_end = None;
+        loop {
+            let element = self.fingerprint.len();
+            match self.value(depth)? {
+                // An empty array has no type of its own.
+                Shape::LeftOut => return None,
+                Shape::Null => self.fingerprint.truncate(element),
+                _ => match first_end {
+                    None => first_end = Some(self.fingerprint.len()),
+                    Some(end) => {
+                        if self.fingerprint.get(start..end) != self.fingerprint.get(element..) {
+                            return None;
+                        }
+                        self.fingerprint.truncate(element);
+                    }
+                },
+            }
+            if self.scanner.accept(b']') {
+                break;
+            }
+            if !self.scanner.accept(b',') {
+                return None;
+            }
+            self.out.push(b',');
+        }
+        // Nulls alone have no type.
+        first_end?;
+        self.arrays -= 1;
+        if self.arrays == 0 {
+            self.fingerprint.clear();
+        } else {
+            self.fingerprint.push(b']');
+        }
+        self.out.push(b']');
+        Some(Shape::Array)
+    }
+}
