@@ -1,1 +1,21 @@
-//! Starts the real servers and our real programs as child processes: demo, end-to-end tests, measurements.
+#![doc = include_str!("../README.md")]
+
+mod config;
+mod database;
+mod fetch;
+pub mod guard;
+mod name;
+mod process;
+mod program;
+pub mod server;
+mod shared;
+pub mod supervisor;
+pub mod topic;
+mod wait;
+
+pub use config::Settings;
+pub use database::{MySqlDatabase, PostgresDatabase};
+pub use name::{free_port, unique_name};
+pub use program::{Program, build_programs, program};
+pub use shared::{Servers, servers};
+pub use wait::eventually;

@@ -1,0 +1,307 @@
+//! Kafka: one KRaft node from the plain jars, on a small heap, with a class archive that halves its start.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rustix::fs::{FlockOperation, flock};
+use rustix::process::Signal;
+
+use super::{Options, READY_BOUND, RunFolder, STOP_BOUND, log_tail};
+use crate::config::Settings;
+use crate::fetch::{Form, Package, Progress, fetch, java};
+use crate::guard::LastSignal;
+use crate::name::free_port;
+use crate::process::{Launch, Output, Process};
+use crate::wait::eventually;
+
+static KAFKA: Package = Package {
+    title: "Kafka",
+    profile: "kafka",
+    version_property: "kafka",
+    form: Form::Jars,
+    megabytes: 43,
+    install_hint: "it needs Java and Maven: apt-get install default-jre-headless maven",
+};
+
+/// A broker for tests lives on little; the serial collector and the quick compiler start soonest.
+const JVM: [&str; 5] = [
+    "-Xms64m",
+    "-Xmx512m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-Djava.awt.headless=true",
+];
+
+const LOG_CONFIGURATION: &str = include_str!("../../servers/log4j2.properties");
+
+/// One request for metadata; the wait around it repeats.
+const METADATA_BOUND: Duration = Duration::from_millis(500);
+
+/// A Kafka broker of our own. Dropping it kills it.
+pub struct Kafka {
+    java: PathBuf,
+    jars: PathBuf,
+    archive: Option<PathBuf>,
+    folder: RunFolder,
+    home: PathBuf,
+    log: PathBuf,
+    bootstrap_servers: String,
+    process: Option<Process>,
+}
+
+impl Kafka {
+    /// Formats a data folder and starts the broker; it has answered when this returns.
+    ///
+    /// # Errors
+    /// When Java is missing, Kafka cannot be fetched or does not start; its last log lines are in the error.
+    pub async fn start(
+        settings: &Settings,
+        folder: &RunFolder,
+        options: Options,
+        progress: &Progress,
+    ) -> Result<Self> {
+        let (settings, progress) = (settings.clone(), Progress::clone(progress));
+        let found = tokio::task::spawn_blocking(move || {
+            let java = java(&settings)?;
+            let jars = fetch(&settings, &KAFKA, &progress)?;
+            let template = template(&java, &jars, &settings, &progress)?;
+            anyhow::Ok((java, jars, template))
+        });
+        let (java, jars, template) = found.await??;
+        let home = folder.subfolder("kafka", None)?;
+        let data = home.join("data");
+        fs::create_dir(&data).context("create Kafka's data folder")?;
+        for file in FORMATTED_FILES {
+            fs::copy(template.join(file), data.join(file)).context("copy the formatted folder")?;
+        }
+        fs::write(home.join("log4j2.properties"), LOG_CONFIGURATION)?;
+        let configuration = configuration(options.port, free_port(), &data);
+        fs::write(home.join("server.properties"), configuration)?;
+        let archive = Some(template.join(ARCHIVE)).filter(|archive| archive.is_file());
+        let (log, _) = folder.log_file("kafka")?;
+        let folder = folder.clone();
+        let bootstrap_servers = format!("127.0.0.1:{}", options.port);
+        let mut server =
+            Self { java, jars, archive, folder, home, log, bootstrap_servers, process: None };
+        server.restart().await?;
+        Ok(server)
+    }
+
+    /// Starts the broker (again) on its data and port.
+    ///
+    /// # Errors
+    /// When it does not answer within a bound.
+    pub async fn restart(&mut self) -> Result<()> {
+        let (_, log) = self.folder.log_file("kafka")?;
+        let mut arguments: Vec<OsString> = JVM.map(OsString::from).into();
+        arguments.push(log_option(&self.home));
+        if let Some(archive) = &self.archive {
+            arguments.push(format!("-XX:SharedArchiveFile={}", archive.display()).into());
+            arguments.push("-Xshare:auto".into());
+            arguments.push("-Xlog:disable".into());
+        }
+        arguments.extend(class_path(&self.jars));
+        arguments.push("kafka.Kafka".into());
+        arguments.push(self.home.join("server.properties").into());
+        let launch = Launch {
+            program: &self.java,
+            user: None,
+            last_signal: LastSignal::Kill,
+            output: Output::File(log),
+            with_stdin: false,
+        };
+        let process = Process::start(launch, |command| {
+            command.args(arguments).current_dir(&self.home);
+        })?;
+        let ready = eventually("answer from Kafka", READY_BOUND, || async {
+            if let Some(status) = process.exit_status() {
+                return Ok(Some(Err(anyhow::anyhow!("Kafka ended: {status}"))));
+            }
+            Ok(answers(self.bootstrap_servers.clone()).await?.then_some(Ok(())))
+        });
+        ready.await.and_then(|answer| answer).with_context(|| log_tail(&self.log))?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// Controlled shutdown.
+    pub async fn stop(&mut self) {
+        if let Some(process) = self.process.take() {
+            process.stop(Signal::TERM, STOP_BOUND).await;
+        }
+    }
+
+    /// `kill -9`.
+    pub async fn kill(&mut self) {
+        if let Some(process) = self.process.take() {
+            process.signal(Signal::KILL);
+            process.wait().await;
+        }
+    }
+
+    /// `127.0.0.1:port`
+    #[must_use]
+    pub fn bootstrap_servers(&self) -> &str {
+        &self.bootstrap_servers
+    }
+
+    /// What runs, e.g. `kafka-4.3.1`.
+    #[must_use]
+    pub fn version(&self) -> String {
+        self.jars.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// Process id, while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::pid)
+    }
+}
+
+/// A broker that is listed has registered itself and takes requests.
+async fn answers(bootstrap_servers: String) -> Result<bool> {
+    let brokers = tokio::task::spawn_blocking(move || {
+        let client: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", bootstrap_servers)
+            // Each failed attempt would be a line on standard error.
+            .set("log_level", "0")
+            .set_log_level(rdkafka::config::RDKafkaLogLevel::Emerg)
+            .create()?;
+        let metadata = client.fetch_metadata(None, METADATA_BOUND)?;
+        anyhow::Ok(metadata.brokers().len())
+    });
+    Ok(brokers.await?? > 0)
+}
+
+fn configuration(port: u16, controller_port: u16, data: &Path) -> String {
+    format!(
+        "process.roles=broker,controller\nnode.id=1\n\
+         controller.quorum.voters=1@127.0.0.1:{controller_port}\n\
+         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}\n\
+         advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
+         controller.listener.names=CONTROLLER\n\
+         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+         log.dirs={}\nnum.partitions=1\nauto.create.topics.enable=true\n\
+         offsets.topic.replication.factor=1\noffsets.topic.num.partitions=5\n\
+         transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n\
+         transaction.state.log.num.partitions=5\n\
+         share.coordinator.state.topic.replication.factor=1\n\
+         share.coordinator.state.topic.min.isr=1\n\
+         group.initial.rebalance.delay.ms=0\ngroup.min.session.timeout.ms=1000\n",
+        data.display()
+    )
+}
+
+const FORMATTED_FILES: [&str; 2] = ["meta.properties", "bootstrap.checkpoint"];
+const ARCHIVE: &str = "classes.jsa";
+/// Used when formatting, which every node of ours shares: they never meet.
+const CLUSTER_ID: &str = "b3V0Ym94LXRlc3RiZWQxMg";
+
+fn class_path(jars: &Path) -> [OsString; 2] {
+    ["-cp".into(), jars.join("*").into_os_string()]
+}
+
+fn log_option(folder: &Path) -> OsString {
+    format!("-Dlog4j2.configurationFile={}", folder.join("log4j2.properties").display()).into()
+}
+
+/// A formatted data folder and a class archive for this Java and this Kafka, made once and kept in the cache: together
+/// they save about two seconds at each start. Blocks.
+fn template(java: &Path, jars: &Path, settings: &Settings, progress: &Progress) -> Result<PathBuf> {
+    let name = jars.file_name().unwrap_or_default().to_string_lossy();
+    let java_key = archive_key(java);
+    let folder = settings.cache.join(format!("{name}-start-{java_key}"));
+    if folder.is_dir() {
+        return Ok(folder);
+    }
+    let lock = File::create(settings.cache.join(format!("{name}-start.lock")))?;
+    flock(&lock, FlockOperation::LockExclusive).context("lock the cache folder")?;
+    if folder.is_dir() {
+        return Ok(folder);
+    }
+    progress("Kafka: preparing quick starts (once)");
+    let unfinished = tempfile::tempdir_in(&settings.cache)?;
+    let ready = unfinished.path().join("start");
+    fs::create_dir(&ready)?;
+    fs::write(ready.join("log4j2.properties"), LOG_CONFIGURATION)?;
+    format_data(java, jars, &ready)?;
+    // Only a gain: without it Kafka starts all the same.
+    if let Err(error) = archive_classes(java, jars, &ready) {
+        progress(&format!("Kafka: no class archive, starts take longer ({error:#})"));
+    }
+    fs::rename(&ready, &folder).with_context(|| format!("create {}", folder.display()))?;
+    Ok(folder)
+}
+
+/// An archive fits one build of Java alone (a wrong one is ignored by it, only slower).
+fn archive_key(java: &Path) -> String {
+    use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+    let real = java.canonicalize().unwrap_or_else(|_| java.to_owned());
+    let changed = fs::metadata(&real).and_then(|m| m.modified()).ok();
+    let mut hasher = DefaultHasher::new();
+    (real, changed, JVM).hash(&mut hasher);
+    format!("{:08x}", hasher.finish() & 0xffff_ffff)
+}
+
+fn format_data(java: &Path, jars: &Path, folder: &Path) -> Result<()> {
+    let properties = folder.join("format.properties");
+    fs::write(&properties, configuration(9092, 9093, folder))?;
+    let output = Command::new(java)
+        .args(JVM)
+        .arg(log_option(folder))
+        .args(class_path(jars))
+        .args(["kafka.tools.StorageTool", "format", "--cluster-id", CLUSTER_ID, "--config"])
+        .arg(&properties)
+        .stdin(Stdio::null())
+        .output()
+        .context("run Kafka's storage tool")?;
+    if !output.status.success() {
+        bail!("Kafka could not format its folder: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(())
+}
+
+/// Starts a broker once and has Java write down the classes it loaded.
+fn archive_classes(java: &Path, jars: &Path, folder: &Path) -> Result<()> {
+    const STARTED: &str = "Kafka Server started";
+    let data = folder.join("archive-run");
+    fs::create_dir(&data)?;
+    for file in FORMATTED_FILES {
+        fs::copy(folder.join(file), data.join(file))?;
+    }
+    let properties = folder.join("archive-run.properties");
+    fs::write(&properties, configuration(free_port(), free_port(), &data))?;
+    let log = File::create(folder.join("archive-run.log"))?;
+    let launch = Launch {
+        program: java,
+        user: None,
+        last_signal: LastSignal::Kill,
+        output: Output::File(log),
+        with_stdin: false,
+    };
+    let archive = format!("-XX:ArchiveClassesAtExit={}", folder.join(ARCHIVE).display());
+    let process = Process::start(launch, |command| {
+        command.args(JVM).arg(archive).arg(log_option(folder)).args(class_path(jars));
+        command.arg("kafka.Kafka").arg(&properties);
+    })?;
+    let finished = tokio::runtime::Handle::current().block_on(async {
+        eventually("started Kafka", READY_BOUND, || async {
+            let log = fs::read_to_string(folder.join("archive-run.log"))?;
+            Ok((log.contains(STARTED) || process.exit_status().is_some()).then_some(()))
+        })
+        .await?;
+        let (_, by_itself) = process.stop(Signal::TERM, STOP_BOUND * 3).await;
+        anyhow::Ok(by_itself)
+    })?;
+    fs::remove_dir_all(&data)?;
+    if !finished || !folder.join(ARCHIVE).is_file() {
+        bail!("Java did not write it");
+    }
+    Ok(())
+}
