@@ -86,17 +86,22 @@ pub(crate) async fn prepare(
     Ok(())
 }
 
-/// Runs the migrations. MySQL commits each DDL statement by itself, so a kill in the middle leaves a migration marked
-/// as begun. Each of ours can be run again; so the mark is taken away, and that is what happens.
+/// Runs the migrations, on a connection of their own: when it is closed, sqlx's lock against other instances that
+/// migrate goes with it, whatever happened.
+///
+/// MySQL commits each DDL statement by itself, so a kill in the middle leaves a migration marked as begun. Each of
+/// ours can be run again; so the mark is taken away, still under the lock, and that is what happens.
 async fn migrate(pool: &MySqlPool) -> Result<(), MigrateError> {
-    match MIGRATIONS.run(pool).await {
+    let mut connection = pool.acquire().await?;
+    connection.close_on_drop();
+    match MIGRATIONS.run(&mut *connection).await {
         Err(MigrateError::Dirty(version)) => {
             tracing::info!(migration.version = version, "Running an interrupted migration again");
             sqlx::query("delete from _sqlx_migrations where version = ? and success = false")
                 .bind(version)
-                .execute(pool)
+                .execute(&mut *connection)
                 .await?;
-            MIGRATIONS.run(pool).await
+            MIGRATIONS.run(&mut *connection).await
         }
         other => other,
     }
