@@ -1,1 +1,228 @@
-//! to be written
+//! PostgreSQL's column types and text values as Debezium's schemas and values.
+//!
+//! Pure: the facts of the catalogue come in as arguments. Source of the rules: Debezium's documentation ("Data type
+//! mappings" of the PostgreSQL connector) and the conformance vectors.
+
+mod array;
+mod catalog;
+mod date;
+mod default;
+mod filter;
+mod geometry;
+mod hstore;
+mod interval;
+mod kind;
+mod modes;
+mod schema;
+mod toast;
+mod value;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use event_router::change::{Column, Row, Table, ValueError};
+use event_router::data::{Schema, Type, Value};
+use event_router::naming::topic_safe;
+use pgoutput::{Relation, TupleColumn};
+
+pub use catalog::{COLUMN_QUERY, Catalog, ColumnFacts, PgType, TYPE_QUERY, TypeForm, TypeRegistry};
+pub use modes::{BinaryMode, DecimalMode, HstoreMode, IntervalMode, TimePrecisionMode, ValueModes};
+
+use filter::ColumnChange;
+use kind::Kind;
+use schema::{key_schema, schema_of};
+use value::Converter;
+
+/// How a table's columns are read, in one version of its shape.
+#[derive(Debug, Clone)]
+pub struct TableColumns {
+    columns: Vec<KnownColumn>,
+    modes: ValueModes,
+}
+
+/// A column that Debezium passes on.
+#[derive(Debug, Clone)]
+struct KnownColumn {
+    /// Position in the tuples of the stream.
+    position: usize,
+    name: String,
+    kind: Kind,
+    schema: Arc<Schema>,
+    key: bool,
+    change: Option<ColumnChange>,
+}
+
+impl TableColumns {
+    /// Columns of a relation, without the catalogue: all may be null, none has a default, and types that are not
+    /// built in are known by name alone.
+    #[must_use]
+    pub fn new(
+        relation: &Relation<'_>,
+        type_names: &HashMap<u32, String>,
+        modes: &ValueModes,
+    ) -> Self {
+        let mut types = TypeRegistry::default();
+        for (oid, name) in type_names {
+            types.learn_name(*oid, name);
+        }
+        Self::with_catalog(relation, &Catalog::default(), &types, modes)
+    }
+
+    /// Columns of a relation with what the catalogue says of them now: Debezium asks it when a relation arrives, so
+    /// that nullability and defaults are those of that moment, not of the moment of the change.
+    #[must_use]
+    pub fn with_catalog(
+        relation: &Relation<'_>,
+        catalog: &Catalog,
+        types: &TypeRegistry,
+        modes: &ValueModes,
+    ) -> Self {
+        let namespace =
+            if relation.namespace.is_empty() { "pg_catalog" } else { relation.namespace };
+        let table = format!("{namespace}.{}", relation.name);
+        let columns = relation.columns.iter().enumerate().filter_map(|(position, column)| {
+            let full_name = format!("{table}.{}", column.name);
+            if !modes.filter.includes(&full_name) {
+                return None;
+            }
+            let facts = catalog.column(column.name);
+            let kind = Kind::of(types, column.type_id, column.type_modifier, modes)?;
+            let change = modes.filter.change(&full_name, &kind);
+            let mut schema = schema_of(&kind, modes)?;
+            if let Some(change) = &change {
+                change.mark(&mut schema);
+            }
+            // Geometric types are optional whatever the column says.
+            schema.optional |= facts.is_none_or(|facts| facts.optional);
+            if let Some(expression) = facts.and_then(|facts| facts.default.as_deref()) {
+                let type_name = types.name(column.type_id);
+                schema.default = default::value(&kind, type_name, expression, modes);
+            }
+            let key = facts.map_or(column.key, |facts| facts.key);
+            let name = modes.field_names.field_name(column.name);
+            Some(KnownColumn { position, name, kind, schema: Arc::new(schema), key, change })
+        });
+        Self { columns: columns.collect(), modes: modes.clone() }
+    }
+
+    /// The table as the router sees it.
+    #[must_use]
+    pub fn table(&self, topic_prefix: &str, schema: &str, name: &str) -> Table {
+        let columns = self.columns.iter().map(|column| Column {
+            name: column.name.clone(),
+            schema: Arc::clone(&column.schema),
+            key: column.key,
+        });
+        let topic = self.topic(topic_prefix, schema, name);
+        Table {
+            schema: schema.to_owned(),
+            name: name.to_owned(),
+            value_schema_name: self.modes.schema_names.schema_name(&format!("{topic}.Value")),
+            columns: columns.collect(),
+        }
+    }
+
+    /// Topic of the table's raw changes, `prefix.schema.table`, made legal.
+    #[must_use]
+    pub fn topic(&self, topic_prefix: &str, schema: &str, name: &str) -> String {
+        let parts = [topic_prefix, schema, name];
+        let parts: Vec<_> = parts.into_iter().filter(|part| !part.trim().is_empty()).collect();
+        topic_safe(&parts.join(&self.modes.topic_delimiter))
+    }
+
+    /// Schema of the key of the table's raw changes; none where it has no key.
+    #[must_use]
+    pub fn key_schema(&self, topic: &str) -> Option<Arc<Schema>> {
+        let name = self.modes.schema_names.schema_name(&format!("{topic}.Key"));
+        key_schema(
+            &name,
+            self.columns
+                .iter()
+                .filter(|column| column.key)
+                .map(|column| (column.name.as_str(), &column.schema)),
+        )
+    }
+
+    /// The value of a column of [`Self::table`], from the tuple of the stream.
+    ///
+    /// # Errors
+    /// When the text is not in the form of the column's type.
+    pub fn read<'r>(
+        &self,
+        column: usize,
+        tuple: &[TupleColumn<'r>],
+    ) -> Result<Value<'r>, ValueError> {
+        let sent = self.position(column).and_then(|position| tuple.get(position).copied());
+        self.value(column, sent.unwrap_or(TupleColumn::Null))
+    }
+
+    /// Where a column of [`Self::table`] stands in the tuples: columns that are left out make the two differ.
+    #[must_use]
+    pub fn position(&self, column: usize) -> Option<usize> {
+        self.columns.get(column).map(|known| known.position)
+    }
+
+    /// The value of a column of [`Self::table`], from what the tuple has at its [`Self::position`].
+    ///
+    /// # Errors
+    /// When the text is not in the form of the column's type.
+    pub fn value<'r>(&self, column: usize, sent: TupleColumn<'r>) -> Result<Value<'r>, ValueError> {
+        let Some(known) = self.columns.get(column) else { return Ok(Value::Null) };
+        self.convert(known, sent)
+            .map_err(|reason| ValueError { column: known.name.clone(), reason })
+    }
+
+    fn convert<'r>(&self, known: &KnownColumn, sent: TupleColumn<'r>) -> Result<Value<'r>, String> {
+        let value = match sent {
+            TupleColumn::Null => Converter::null(known, &self.modes),
+            TupleColumn::UnchangedToast => toast::placeholder(&known.kind, &self.modes),
+            TupleColumn::Binary(_) => {
+                return Err("it was sent in binary form, which is not asked for".to_owned());
+            }
+            TupleColumn::Text(text) => {
+                let text = std::str::from_utf8(text).map_err(|_| "it is not UTF-8".to_owned())?;
+                Converter { modes: &self.modes }.text(&known.kind, text)?
+            }
+        };
+        Ok(match &known.change {
+            Some(change) => change.apply(value),
+            None => value,
+        })
+    }
+}
+
+/// A row of the stream, converted column by column when asked.
+#[derive(Debug)]
+pub struct TupleRow<'c, 'r> {
+    /// How the columns are read.
+    pub columns: &'c TableColumns,
+    /// What was sent.
+    pub tuple: Vec<TupleColumn<'r>>,
+}
+
+impl<'r> Row<'r> for TupleRow<'_, 'r> {
+    fn value(&self, column: usize) -> Result<Value<'r>, ValueError> {
+        self.columns.read(column, &self.tuple)
+    }
+}
+
+/// Null where a column of this kind must not be null (Debezium's fallback).
+const fn fallback(kind: Type) -> Value<'static> {
+    match kind {
+        Type::Boolean => Value::Boolean(false),
+        Type::Int8 => Value::Int8(0),
+        Type::Int16 => Value::Int16(0),
+        Type::Int32 => Value::Int32(0),
+        Type::Int64 => Value::Int64(0),
+        Type::Float32 => Value::Float32(0.0),
+        Type::Float64 => Value::Float64(0.0),
+        Type::String => Value::text(""),
+        Type::Bytes => Value::Bytes(std::borrow::Cow::Borrowed(&[])),
+        Type::Array => Value::Array(Vec::new()),
+        Type::Map => Value::Map(Vec::new()),
+        Type::Struct => Value::Null,
+    }
+}
+
+#[cfg(test)]
+mod tests;
