@@ -111,16 +111,23 @@ impl From<sqlx::Error> for Trouble {
 }
 
 async fn migrate(options: &PgConnectOptions) -> Result<(), Trouble> {
-    // A connection of its own, closed afterwards: a failed run leaves the migrations' advisory lock with the session, and
-    // a pooled session would keep it.
-    let mut connection =
+    // First a connection alone: its error says why there is none, where a pool's says that it took too long.
+    let connection =
         tokio::time::timeout(CONNECT_DURATION_MAX, PgConnection::connect_with(options))
             .await
             .map_err(|_| Trouble::Waiting("no answer to the attempt to connect".to_owned()))??;
-    let migrated =
-        tokio::time::timeout(MIGRATE_DURATION_MAX, run_migrations(&mut connection)).await;
-    // Whatever it says, the session is gone.
+    // It has served; how its end goes does not matter.
     let _ = connection.close().await;
+    // A pool for this alone, closed afterwards: a failed run leaves the migrations' advisory lock with its session.
+    let pool = PgPoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(CONNECT_DURATION_MAX)
+        .connect_lazy_with(options.clone());
+    let mut migrations: Migrator = sqlx::migrate!();
+    // An instance of an older version may start after a newer one has migrated: what it does not know is not its business.
+    migrations.set_ignore_missing(true);
+    let migrated = tokio::time::timeout(MIGRATE_DURATION_MAX, migrations.run(&pool)).await;
+    pool.close().await;
     match migrated {
         Ok(Ok(())) => Ok(()),
         Err(_) => Err(Trouble::Waiting("another instance is still migrating".to_owned())),
@@ -133,11 +140,4 @@ async fn migrate(options: &PgConnectOptions) -> Result<(), Trouble> {
             "cannot bring the schema up to date; compare the table _sqlx_migrations with the folder migrations",
         ))),
     }
-}
-
-async fn run_migrations(connection: &mut PgConnection) -> Result<(), MigrateError> {
-    let mut migrations: Migrator = sqlx::migrate!();
-    // An instance of an older version may start after a newer one has migrated: what it does not know is not its business.
-    migrations.set_ignore_missing(true);
-    migrations.run(connection).await
 }

@@ -1,0 +1,11 @@
+//! One module per subject; `service.rs` starts what they talk to.
+
+mod contract;
+mod documentation;
+mod health;
+mod orders;
+mod outbox;
+mod refusals;
+mod service;
+mod stop;
+mod wal;
