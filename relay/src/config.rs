@@ -77,10 +77,6 @@ pub struct StorageTopic {
     pub replication: Option<i32>,
 }
 
-/// Another address to dial than the one a configuration names, like curl's `--connect-to`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ConnectTo(Vec<(HostPort, HostPort)>);
-
 /// A host and a port.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HostPort {
@@ -93,18 +89,6 @@ pub struct HostPort {
 impl fmt::Display for HostPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.host, self.port)
-    }
-}
-
-impl ConnectTo {
-    /// Where to dial for `host:port`.
-    #[must_use]
-    pub fn resolve(&self, host: &str, port: u16) -> HostPort {
-        let named = |(from, _): &&(HostPort, HostPort)| from.host == host && from.port == port;
-        match self.0.iter().find(named) {
-            Some((_, to)) => to.clone(),
-            None => HostPort { host: host.to_owned(), port },
-        }
     }
 }
 
@@ -150,10 +134,7 @@ impl WorkerProperties {
     /// All properties that begin with `prefix`, which is cut off: `key.converter.` gives `schemas.enable`.
     #[must_use]
     pub fn with_prefix(&self, prefix: &str) -> BTreeMap<String, String> {
-        let cut = |(name, value): (&String, &String)| {
-            name.strip_prefix(prefix).map(|rest| (rest.to_owned(), value.clone()))
-        };
-        self.0.iter().filter_map(cut).collect()
+        cut_prefix(&self.0, prefix)
     }
 
     /// All properties in the order of their names.
@@ -197,12 +178,15 @@ pub struct WorkerConfig {
     pub shutdown_timeout: Duration,
     /// Connector files to register at start when absent.
     pub connector_files: Vec<PathBuf>,
-    /// Addresses to dial instead of the configured ones.
-    pub connect_to: ConnectTo,
+    /// Addresses to dial instead of the configured ones, `host:port` -> `host:port`, like curl's `--connect-to`.
+    pub connect_to: BTreeMap<String, String>,
+    /// Worker-level converter options with their full names: `key.converter`, `value.converter.schemas.enable`, ...
+    pub converters: BTreeMap<String, String>,
+    /// Worker-level producer options (`CONNECT_PRODUCER_*`), without `producer.`.
+    pub producer: BTreeMap<String, String>,
     /// Whether the REST API shows passwords in clear text.
     pub show_passwords: bool,
-    /// Worker-level converter, producer and other settings by their Connect names (`key.converter.schemas.enable`,
-    /// `producer.linger.ms`).
+    /// All worker properties by their Connect names, for settings that have no field of their own.
     pub properties: WorkerProperties,
     /// The environment at the start, for `${env:NAME}`.
     pub environment: Environment,
@@ -285,6 +269,8 @@ impl Reader {
             show_passwords: self.show_passwords()?,
             log_filter: self.variable(variable::RUST_LOG).map(str::to_owned),
             log_format: self.log_format()?,
+            converters: self.converters(),
+            producer: cut_prefix(&self.properties, "producer."),
             properties: WorkerProperties(self.properties),
             environment: Environment(self.environment),
         })
@@ -329,7 +315,7 @@ impl Reader {
         })
     }
 
-    fn connect_to(&self) -> Result<ConnectTo, ConfigError> {
+    fn connect_to(&self) -> Result<BTreeMap<String, String>, ConfigError> {
         let wrong = |entry: &str| {
             error(
                 variable::RELAY_CONNECT_TO,
@@ -341,10 +327,20 @@ impl Reader {
         let parse = |entry: &str| {
             let (from, to) = entry.split_once('=').ok_or_else(|| wrong(entry))?;
             let read = |text| host_port(text).map_err(|_| wrong(entry));
-            Ok((read(from)?, read(to)?))
+            Ok((read(from)?.to_string(), read(to)?.to_string()))
         };
         let list = self.variable(variable::RELAY_CONNECT_TO).unwrap_or_default();
-        split_list(list).map(parse).collect::<Result<_, _>>().map(ConnectTo)
+        split_list(list).map(parse).collect()
+    }
+
+    fn converters(&self) -> BTreeMap<String, String> {
+        let of_converter = |name: &str| {
+            ["key.", "value.", "header."].iter().any(|kind| {
+                name.strip_prefix(kind).is_some_and(|rest| rest.starts_with("converter"))
+            })
+        };
+        let all = self.properties.iter().filter(|(name, _)| of_converter(name));
+        all.map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 
     fn show_passwords(&self) -> Result<bool, ConfigError> {
@@ -408,6 +404,13 @@ fn worker_properties(environment: &BTreeMap<String, String>) -> BTreeMap<String,
         properties.entry(converter.to_owned()).or_insert_with(|| JSON_CONVERTER.to_owned());
     }
     properties
+}
+
+fn cut_prefix(all: &BTreeMap<String, String>, prefix: &str) -> BTreeMap<String, String> {
+    let cut = |(name, value): (&String, &String)| {
+        name.strip_prefix(prefix).map(|rest| (rest.to_owned(), value.clone()))
+    };
+    all.iter().filter_map(cut).collect()
 }
 
 /// The variable that a user most likely set for a property.
@@ -475,10 +478,15 @@ mod tests {
     }
 
     #[test]
-    fn connect_to_redirects_the_named_address_alone() {
-        let config = read(&[("RELAY_CONNECT_TO", "order-db:5432=127.0.0.1:15432")]).unwrap();
-        assert_eq!(config.connect_to.resolve("order-db", 5432).to_string(), "127.0.0.1:15432");
-        assert_eq!(config.connect_to.resolve("order-db", 5433).to_string(), "order-db:5433");
+    fn maps_of_addresses_and_converter_options_are_kept() {
+        let config = read(&[
+            ("RELAY_CONNECT_TO", "order-db:5432=127.0.0.1:15432"),
+            ("CONNECT_PRODUCER_LINGER_MS", "5"),
+        ])
+        .unwrap();
+        assert_eq!(config.connect_to["order-db:5432"], "127.0.0.1:15432");
+        assert_eq!(config.converters["key.converter"], JSON_CONVERTER);
+        assert_eq!(config.producer["linger.ms"], "5");
     }
 
     #[test]

@@ -1,0 +1,207 @@
+//! `${provider:path:key}` in values: resolved when a task is started, stored and shown as written.
+//!
+//! Kafka's providers `file` (a Java properties file), `env` and `dir` (a file per key) are there without being
+//! configured; `config.providers` with `config.providers.<name>.param.*` limits and renames them as in Kafka Connect.
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path};
+
+use super::storage::Properties;
+use crate::config::{Environment, WorkerConfig};
+
+/// A properties file with secrets is small; a larger one is a mistake.
+const FILE_MAX_BYTES: u64 = 1024 * 1024;
+
+/// Where a provider looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    File,
+    Env,
+    Dir,
+}
+
+/// The providers of a worker, by the name they are used under.
+#[derive(Debug)]
+pub(super) struct Providers<'a> {
+    providers: BTreeMap<String, (Kind, Option<Vec<String>>)>,
+    environment: &'a Environment,
+}
+
+impl<'a> Providers<'a> {
+    pub(super) fn new(worker: &'a WorkerConfig) -> Self {
+        let property = |name: &str| worker.properties.get(name).map(str::to_owned);
+        let names = property("config.providers").unwrap_or_else(|| "file,env,dir".to_owned());
+        let provider = |name: &str| {
+            let class = property(&format!("config.providers.{name}.class"));
+            let kind = kind(class.as_deref().unwrap_or(name))?;
+            let allowed = match kind {
+                Kind::Env => None,
+                Kind::File | Kind::Dir => {
+                    property(&format!("config.providers.{name}.param.allowed.paths"))
+                }
+            };
+            let allowed =
+                allowed.map(|list| list.split(',').map(|path| path.trim().to_owned()).collect());
+            Some((name.to_owned(), (kind, allowed)))
+        };
+        let providers = names.split(',').map(str::trim).filter_map(provider).collect();
+        Self { providers, environment: &worker.environment }
+    }
+
+    /// All values with their references replaced; nulls are left out.
+    ///
+    /// # Errors
+    /// What a reference names and cannot be read, with the option's name; never a secret.
+    pub(super) fn resolve(
+        &self,
+        properties: &Properties,
+    ) -> Result<BTreeMap<String, String>, String> {
+        let given = properties.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
+        let resolved = given.map(|(name, value)| {
+            let value = self.replace(value).map_err(|reason| format!("{name}: {reason}"))?;
+            Ok((name.clone(), value))
+        });
+        resolved.collect()
+    }
+
+    fn replace(&self, value: &str) -> Result<String, String> {
+        let mut result = String::with_capacity(value.len());
+        let mut rest = value;
+        while let Some(start) = rest.find("${") {
+            let (before, reference) = rest.split_at(start);
+            result.push_str(before);
+            let Some(end) = reference.find('}') else {
+                result.push_str(reference);
+                return Ok(result);
+            };
+            let (whole, after) = reference.split_at(end + 1);
+            match self.look_up(&whole[2..end])? {
+                Some(found) => result.push_str(&found),
+                // `${routedByValue}` and the like belong to somebody else.
+                None => result.push_str(whole),
+            }
+            rest = after;
+        }
+        result.push_str(rest);
+        Ok(result)
+    }
+
+    fn look_up(&self, reference: &str) -> Result<Option<String>, String> {
+        let Some((provider, path_and_key)) = reference.split_once(':') else { return Ok(None) };
+        let Some((kind, allowed)) = self.providers.get(provider) else { return Ok(None) };
+        // The path may hold colons on some systems, the key does not.
+        let (path, key) = path_and_key.rsplit_once(':').unwrap_or(("", path_and_key));
+        let missing = || format!("${{{reference}}} names nothing that is there");
+        if *kind != Kind::Env {
+            check_path(path, allowed.as_deref())?;
+        }
+        let found = match kind {
+            Kind::Env => self.environment.get(key).map(str::to_owned),
+            Kind::File => read_small(Path::new(path))?.and_then(|text| property(&text, key)),
+            Kind::Dir if is_file_name(key) => read_small(&Path::new(path).join(key))?,
+            Kind::Dir => None,
+        };
+        found.map(Some).ok_or_else(missing)
+    }
+}
+
+fn kind(class_or_name: &str) -> Option<Kind> {
+    match class_or_name.rsplit('.').next()? {
+        "file" | "FileConfigProvider" => Some(Kind::File),
+        "env" | "EnvVarConfigProvider" => Some(Kind::Env),
+        "dir" | "directory" | "DirectoryConfigProvider" => Some(Kind::Dir),
+        _ => None,
+    }
+}
+
+fn check_path(path: &str, allowed: Option<&[String]>) -> Result<(), String> {
+    let plain = Path::new(path).components().all(|part| part != Component::ParentDir);
+    let within =
+        allowed.is_none_or(|allowed| allowed.iter().any(|root| Path::new(path).starts_with(root)));
+    if plain && within { Ok(()) } else { Err(format!("{path} is outside of allowed.paths")) }
+}
+
+fn is_file_name(key: &str) -> bool {
+    let mut parts = Path::new(key).components();
+    matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None))
+}
+
+/// `None`: there is no such file.
+fn read_small(path: &Path) -> Result<Option<String>, String> {
+    let unreadable = |error: std::io::Error| format!("{} cannot be read: {error}", path.display());
+    match std::fs::metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(unreadable(error)),
+        Ok(about) if !about.is_file() => Ok(None),
+        Ok(about) if about.len() > FILE_MAX_BYTES => {
+            Err(format!("{} is larger than {FILE_MAX_BYTES} bytes", path.display()))
+        }
+        Ok(_) => std::fs::read_to_string(path).map(Some).map_err(unreadable),
+    }
+}
+
+/// A key of a Java properties file: `key=value`, `key: value` or `key value`; `#` and `!` begin comments.
+fn property(text: &str, key: &str) -> Option<String> {
+    let lines = text.lines().map(str::trim_start);
+    let given = lines.filter(|line| !line.starts_with(['#', '!']));
+    let pair = |line: &str| {
+        let (name, value) =
+            line.split_once(|c: char| matches!(c, '=' | ':') || c.is_whitespace())?;
+        let value = value.trim_start();
+        Some((
+            name.to_owned(),
+            value.strip_prefix(['=', ':']).unwrap_or(value).trim_start().to_owned(),
+        ))
+    };
+    given.filter_map(pair).filter(|(name, _)| name == key).map(|(_, value)| value).next_back()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn worker(variables: &[(&str, &str)]) -> WorkerConfig {
+        let kafka = [("BOOTSTRAP_SERVERS", "kafka:9092"), ("PG_PASSWORD", "hush")];
+        let all = kafka.iter().chain(variables).map(|(n, v)| ((*n).to_owned(), (*v).to_owned()));
+        WorkerConfig::from_variables(all).unwrap()
+    }
+
+    #[test]
+    fn environment_references_are_resolved_and_foreign_ones_are_left() {
+        let worker = worker(&[]);
+        let providers = Providers::new(&worker);
+        assert_eq!(providers.replace("a${env:PG_PASSWORD}b").unwrap(), "ahushb");
+        for other in ["${routedByValue}Events", "${vault:a:b}", "plain", "${env:PG_PASSWORD"] {
+            assert_eq!(providers.replace(other).unwrap(), other);
+        }
+        let error = providers.replace("${env:NOT_THERE}").unwrap_err();
+        assert!(error.contains("NOT_THERE") && !error.contains("hush"), "{error}");
+    }
+
+    #[test]
+    fn files_and_folders_are_read_within_the_allowed_paths() {
+        let folder = std::env::temp_dir().join(format!("relay-references-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("pw"), "from a folder").unwrap();
+        std::fs::write(folder.join("secrets.properties"), "# pw=no\npw = from a file\n").unwrap();
+        let at = folder.display().to_string();
+        let open = worker(&[]);
+        let providers = Providers::new(&open);
+        let look = |text: String| providers.replace(&text);
+        assert_eq!(look(format!("${{dir:{at}:pw}}")).unwrap(), "from a folder");
+        assert_eq!(look(format!("${{file:{at}/secrets.properties:pw}}")).unwrap(), "from a file");
+        assert!(look(format!("${{dir:{at}:../pw}}")).is_err());
+        let closed = worker(&[
+            ("CONNECT_CONFIG_PROVIDERS", "dir"),
+            (
+                "CONNECT_CONFIG_PROVIDERS_DIR_CLASS",
+                "org.apache.kafka.common.config.provider.DirectoryConfigProvider",
+            ),
+            ("CONNECT_CONFIG_PROVIDERS_DIR_PARAM_ALLOWED_PATHS", "/run/secrets"),
+        ]);
+        let providers = Providers::new(&closed);
+        assert!(providers.replace(&format!("${{dir:{at}:pw}}")).is_err());
+        assert_eq!(providers.replace("${env:PG_PASSWORD}").unwrap(), "${env:PG_PASSWORD}");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}

@@ -1,0 +1,182 @@
+//! The Kafka Connect REST API over HTTP: limits, matching of path, method and media types, then one call of the herder.
+
+mod answer;
+pub(super) mod body;
+mod connectors;
+mod request;
+mod routes;
+mod server;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderMap, Method, Request, Uri};
+use serde_json::json;
+use tokio::sync::{Semaphore, watch};
+
+use self::answer::Answer;
+use self::routes::{NoResource, Resource};
+use super::error::ConnectError;
+use super::herder::Herder;
+use crate::config::WorkerConfig;
+
+pub(super) use self::connectors::name_config;
+pub(super) use self::server::serve;
+
+/// The largest body: a configuration has a few KiB, even with certificates in it.
+const BODY_MAX_BYTES: usize = 1024 * 1024;
+/// Calls that are worked on at one time; more are answered 503 at once.
+const REQUESTS_MAX: usize = 64;
+/// The longest a call may take, as in Kafka Connect.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(90);
+/// How long a call waits for a worker that is starting: long enough for a script that starts both, short enough for a
+/// person who has forgotten Kafka.
+const STARTUP_WAIT: Duration = Duration::from_secs(10);
+
+/// The herder, once it has read the storage topics.
+pub(super) type HerderCell = watch::Receiver<Option<Arc<Herder>>>;
+
+/// What the handlers share.
+#[derive(Clone)]
+pub(super) struct Api {
+    herder: HerderCell,
+    worker: Arc<WorkerConfig>,
+    requests: Arc<Semaphore>,
+}
+
+/// A call that is to be answered.
+struct Call {
+    method: Method,
+    resource: Resource,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Call {
+    fn query(&self) -> Option<&str> {
+        self.uri.query()
+    }
+
+    fn location(&self, herder: &Herder, name: &str) -> String {
+        request::location(&self.headers, &herder.worker.advertised.to_string(), name)
+    }
+}
+
+impl Api {
+    pub(super) fn new(herder: HerderCell, worker: Arc<WorkerConfig>) -> Self {
+        Self { herder, worker, requests: Arc::new(Semaphore::new(REQUESTS_MAX)) }
+    }
+
+    async fn handle(self, request: Request<Body>) -> Answer {
+        let Ok(_permit) = Arc::clone(&self.requests).try_acquire_owned() else {
+            let message = format!("{REQUESTS_MAX} requests are being worked on; try again later");
+            return answer::error(&ConnectError::unavailable(message));
+        };
+        match tokio::time::timeout(REQUEST_TIMEOUT, self.matched(request)).await {
+            Ok(answer) => answer,
+            Err(_) => answer::error(&ConnectError::internal("Request timed out")),
+        }
+    }
+
+    /// Matches in the order of JAX-RS: path, method, content type, accepted types; then reads the body.
+    async fn matched(&self, request: Request<Body>) -> Answer {
+        let (parts, body) = request.into_parts();
+        let resource = match Resource::find(parts.uri.path()) {
+            Ok(resource) => resource,
+            Err(NoResource::Unknown) => return answer::unmatched(404),
+            Err(NoResource::Refused(reason)) => {
+                let with_page = matches!(parts.method, Method::GET | Method::HEAD | Method::POST);
+                return answer::refused_path(reason, with_page);
+            }
+        };
+        if parts.method == Method::OPTIONS {
+            return answer::options(&resource.options(), request::accepts_text(&parts.headers));
+        }
+        let method = if parts.method == Method::HEAD { Method::GET } else { parts.method };
+        if !resource.methods().contains(&method.as_str()) {
+            return answer::unmatched(405);
+        }
+        if resource.wants_json() && !request::may_be_json(&parts.headers) {
+            return answer::unmatched(415);
+        }
+        if !request::accepts_json(&parts.headers) {
+            return answer::unmatched(406);
+        }
+        let Ok(body) = axum::body::to_bytes(body, BODY_MAX_BYTES).await else {
+            return answer::error(&ConnectError {
+                status: 413,
+                message: format!("The request body is larger than {BODY_MAX_BYTES} bytes"),
+            });
+        };
+        // A body of no known type is not read; resources that ignore it do not mind.
+        let read = matches!((&method, &resource), (&Method::POST, Resource::Connectors))
+            || method == Method::PATCH
+            || (method == Method::PUT
+                && matches!(
+                    resource,
+                    Resource::Config(_) | Resource::PluginValidate(_) | Resource::Logger(_)
+                ));
+        if read && !body.is_empty() && !request::has_content_type(&parts.headers) {
+            return answer::matched(415);
+        }
+        let call = Call { method, resource, uri: parts.uri, headers: parts.headers, body };
+        self.answer(&call).await
+    }
+
+    async fn answer(&self, call: &Call) -> Answer {
+        match call.resource {
+            Resource::Live => return answer::json(&json!({"status": "live"})),
+            Resource::Health => return self.health(),
+            Resource::Ready => return self.ready(),
+            _ => {}
+        }
+        let mut cell = self.herder.clone();
+        let started = tokio::time::timeout(STARTUP_WAIT, cell.wait_for(Option::is_some)).await;
+        let herder = started.ok().and_then(Result::ok).and_then(|herder| herder.clone());
+        let Some(herder) = herder else {
+            let message = format!(
+                "The worker is starting up: it waits for Kafka at {}; try again later",
+                self.worker.bootstrap_servers
+            );
+            return answer::error(&ConnectError::unavailable(message));
+        };
+        match connectors::answer(&herder, call).await {
+            Ok(answer) => answer,
+            Err(error) => answer::error(&error),
+        }
+    }
+
+    /// `GET /health` of Kafka Connect 4.
+    fn health(&self) -> Answer {
+        let started = self.herder.borrow().is_some();
+        match started {
+            true => answer::json(&json!({
+                "status": "healthy",
+                "message": "Worker has completed startup and is ready to handle requests.",
+            })),
+            false => answer::json_with(
+                503,
+                &json!({"status": "starting", "message": "Worker is still starting up."}),
+            ),
+        }
+    }
+
+    fn ready(&self) -> Answer {
+        let herder = self.herder.borrow().clone();
+        match herder {
+            Some(herder) => {
+                let connectors = herder.names().len();
+                answer::json(&json!({"status": "ready", "connectors": connectors}))
+            }
+            None => answer::json_with(
+                503,
+                &json!({
+                    "status": "starting",
+                    "waits_for": format!("Kafka at {}", self.worker.bootstrap_servers),
+                }),
+            ),
+        }
+    }
+}

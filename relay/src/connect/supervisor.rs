@@ -1,0 +1,376 @@
+//! The life of one connector: brings what runs in line with what is wanted, one step at a time, and tells its state.
+//!
+//! Wishes are levels, not commands: a supervisor that was busy sees the latest and skips what was overtaken.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::herder::Registry;
+use super::plugins;
+use super::references::Providers;
+use super::storage::{
+    Properties, State, Status, StatusKey, Storage, TargetState, commit_record, task_record,
+};
+use crate::config::WorkerConfig;
+use crate::connector_config::{ConnectorConfig, OptionError};
+use crate::task::{self, TaskHandle, TaskState};
+
+/// The connector's only task; a slot has one reader.
+pub(super) const TASK: u32 = 0;
+/// After a write to the config topic failed.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+
+/// What a connector should be.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Desired {
+    /// `None`: removed.
+    pub(super) properties: Option<Properties>,
+    pub(super) target: TargetState,
+    /// The task configuration that is in force.
+    pub(super) committed: Option<Properties>,
+    pub(super) events: Events,
+}
+
+/// How often something happened that the rest of [`Desired`] does not show.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Events {
+    pub(super) configured: u64,
+    pub(super) removed: u64,
+    pub(super) connector_restarts: u64,
+    pub(super) task_restarts: u64,
+    /// Restarts that show as RESTARTING meanwhile.
+    pub(super) announced: u64,
+}
+
+/// Runs one connector until it is removed or the process stops.
+pub(super) struct Supervisor {
+    name: String,
+    worker: Arc<WorkerConfig>,
+    storage: Arc<Storage>,
+    desired: watch::Receiver<Desired>,
+    shutdown: CancellationToken,
+    seen: Events,
+    connector: Option<State>,
+    task: Option<Task>,
+    retry: bool,
+}
+
+struct Task {
+    properties: Properties,
+    phase: Phase,
+}
+
+enum Phase {
+    Running(TaskHandle, watch::Receiver<TaskState>),
+    Paused,
+    Failed,
+}
+
+impl Supervisor {
+    pub(super) fn new(
+        name: &str,
+        worker: Arc<WorkerConfig>,
+        storage: Arc<Storage>,
+        desired: watch::Receiver<Desired>,
+        shutdown: CancellationToken,
+    ) -> Self {
+        let seen = desired.borrow().events;
+        Self {
+            name: name.to_owned(),
+            worker,
+            storage,
+            desired,
+            shutdown,
+            seen,
+            connector: None,
+            task: None,
+            retry: false,
+        }
+    }
+
+    pub(super) async fn run(mut self, registry: Arc<Registry>) {
+        loop {
+            let desired = self.desired.borrow_and_update().clone();
+            self.reconcile(&desired).await;
+            if desired.properties.is_none() && registry.retire(&self.name, &self.desired) {
+                return;
+            }
+            tokio::select! {
+                biased;
+                // A stop of the process goes first: everything else would be stopped again at once.
+                () = self.shutdown.cancelled() => return self.drain().await,
+                changed = self.desired.changed() => if changed.is_err() { return },
+                state = task_changed(&mut self.task) => self.note(state).await,
+                () = tokio::time::sleep(RETRY_DELAY), if self.retry => {}
+            }
+        }
+    }
+
+    async fn reconcile(&mut self, desired: &Desired) {
+        let (events, seen) = (desired.events, self.seen);
+        self.seen = events;
+        self.retry = false;
+        if events.removed != seen.removed {
+            self.remove().await;
+        }
+        let Some(properties) = &desired.properties else { return };
+        let announced = events.announced != seen.announced;
+        let again = events.configured != seen.configured
+            || events.connector_restarts != seen.connector_restarts;
+        if again && self.connector.is_some() {
+            self.tell_connector(State::Unassigned, None).await;
+            if announced {
+                self.tell_connector(State::Restarting, None).await;
+            }
+        }
+        let restart_task = events.task_restarts != seen.task_restarts && self.task.is_some();
+        if restart_task {
+            self.tell_task(State::Unassigned, None).await;
+            if announced {
+                self.tell_task(State::Restarting, None).await;
+            }
+        }
+        match desired.target {
+            TargetState::Started => self.start(properties, desired, restart_task).await,
+            TargetState::Paused => self.pause(desired, restart_task).await,
+            TargetState::Stopped => self.stop().await,
+        }
+    }
+
+    async fn start(&mut self, properties: &Properties, desired: &Desired, restart_task: bool) {
+        if let Some(trace) = null_option(properties) {
+            if self.connector != Some(State::Failed) {
+                tracing::error!(connector.name = self.name, trace, "the connector failed");
+                self.tell_connector(State::Failed, Some(trace)).await;
+            }
+            return;
+        }
+        if self.connector != Some(State::Running) {
+            self.tell_connector(State::Running, None).await;
+        }
+        let wanted = task_properties(properties);
+        if desired.committed.as_ref() == Some(&wanted) {
+            return self.run_task(wanted, restart_task).await;
+        }
+        // The task starts when the record has come back through the topic, as it would for any other worker.
+        let task = task_record(&self.name, TASK, &wanted);
+        let written = match self.storage.write_config(task).await {
+            Ok(()) => self.storage.write_config(commit_record(&self.name, 1)).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = written {
+            tracing::warn!(connector.name = self.name, %error, "the task's configuration was not stored, trying again");
+            self.retry = true;
+        }
+    }
+
+    async fn run_task(&mut self, wanted: Properties, restart: bool) {
+        if let Some(task) = &self.task {
+            let as_wanted = task.properties == wanted && !restart;
+            if as_wanted && !matches!(task.phase, Phase::Paused) {
+                return;
+            }
+            self.halt().await;
+        }
+        let phase = match self.connector_config(&wanted) {
+            Ok(connector) => {
+                let handle = task::start(Arc::new(connector), Arc::clone(&self.worker));
+                let states = handle.subscribe();
+                self.tell_task(State::Running, None).await;
+                tracing::info!(connector.name = self.name, "task started");
+                Phase::Running(handle, states)
+            }
+            Err(trace) => {
+                tracing::error!(connector.name = self.name, trace, "the task cannot start");
+                self.tell_task(State::Failed, Some(trace)).await;
+                Phase::Failed
+            }
+        };
+        self.task = Some(Task { properties: wanted, phase });
+    }
+
+    /// A failed task stays failed through a pause; only a restart or another configuration helps it.
+    async fn pause(&mut self, desired: &Desired, restart_task: bool) {
+        if self.connector != Some(State::Paused) {
+            self.tell_connector(State::Paused, None).await;
+        }
+        let Some(committed) = &desired.committed else { return self.end_task().await };
+        match &self.task {
+            Some(Task { phase: Phase::Failed, .. }) if !restart_task => return,
+            Some(Task { phase: Phase::Paused, .. }) if !restart_task => return,
+            _ => {}
+        }
+        self.halt().await;
+        self.task = Some(Task { properties: committed.clone(), phase: Phase::Paused });
+        self.tell_task(State::Paused, None).await;
+    }
+
+    async fn stop(&mut self) {
+        if self.connector != Some(State::Stopped) {
+            self.tell_connector(State::Stopped, None).await;
+        }
+        self.end_task().await;
+    }
+
+    /// Stops the task and removes its status; the record of a task from before this process, too.
+    async fn end_task(&mut self) {
+        let known = self.storage.statuses().task(&self.name, TASK).is_some();
+        if self.task.is_none() && !known {
+            return;
+        }
+        self.halt().await;
+        self.tell_task(State::Unassigned, None).await;
+        let key = StatusKey::Task(self.name.clone(), TASK);
+        self.storage.write_status(&key, None).await;
+    }
+
+    async fn remove(&mut self) {
+        self.tell_connector(State::Unassigned, None).await;
+        self.end_task().await;
+        self.forget_topics().await;
+        let tasks: Vec<u32> = self.storage.statuses().tasks(&self.name).map(|(id, _)| id).collect();
+        for id in tasks {
+            let key = StatusKey::Task(self.name.clone(), id);
+            self.storage.write_status(&key, None).await;
+        }
+        let key = StatusKey::Connector(self.name.clone());
+        self.storage.write_status(&key, None).await;
+        self.connector = None;
+        tracing::info!(connector.name = self.name, "connector removed");
+    }
+
+    async fn forget_topics(&self) {
+        let topics: Vec<String> = self.storage.statuses().topics(&self.name).cloned().collect();
+        for topic in topics {
+            let key = StatusKey::Topic { connector: self.name.clone(), topic };
+            self.storage.write_status(&key, None).await;
+        }
+    }
+
+    /// Takes in what the task says of itself.
+    async fn note(&mut self, state: TaskState) {
+        let trace = match state {
+            TaskState::Running => return,
+            TaskState::Failed { trace } => trace,
+            TaskState::Stopped => "the task stopped without being asked to".to_owned(),
+        };
+        tracing::error!(
+            connector.name = self.name,
+            trace,
+            "the task failed; correct the cause and restart it"
+        );
+        self.halt().await;
+        if let Some(task) = &mut self.task {
+            task.phase = Phase::Failed;
+        }
+        self.tell_task(State::Failed, Some(trace)).await;
+    }
+
+    /// Stops the task if it runs; it is paused then. True: it was drained in time, or there was nothing to drain.
+    async fn halt(&mut self) -> bool {
+        let Some(task) = &mut self.task else { return true };
+        let Phase::Running(handle, _) = std::mem::replace(&mut task.phase, Phase::Paused) else {
+            return true;
+        };
+        let begun = Instant::now();
+        let bound = self.worker.shutdown_timeout;
+        let drained = tokio::time::timeout(bound, handle.stop()).await.is_ok();
+        let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if drained {
+            tracing::info!(connector.name = self.name, took_ms, "task drained and stopped");
+        } else {
+            tracing::warn!(
+                connector.name = self.name,
+                took_ms,
+                "task not drained in time, given up"
+            );
+        }
+        drained
+    }
+
+    async fn drain(mut self) {
+        self.halt().await;
+        if self.task.is_some() {
+            self.tell_task(State::Unassigned, None).await;
+        }
+        if self.connector.is_some() {
+            self.tell_connector(State::Unassigned, None).await;
+        }
+    }
+
+    fn connector_config(&self, task: &Properties) -> Result<ConnectorConfig, String> {
+        let mut resolved = Providers::new(&self.worker).resolve(task)?;
+        resolved.remove(TASK_CLASS);
+        // Kafka Connect lets a PATCH change the `name` in a configuration; the connector keeps its own.
+        resolved.insert("name".to_owned(), self.name.clone());
+        ConnectorConfig::parse(&resolved, &self.worker).map_err(|errors| problems(&errors))
+    }
+
+    async fn tell_connector(&mut self, state: State, trace: Option<String>) {
+        self.connector = Some(state);
+        let status = self.status(state, trace);
+        let key = StatusKey::Connector(self.name.clone());
+        self.storage.write_status(&key, Some(&status)).await;
+    }
+
+    async fn tell_task(&self, state: State, trace: Option<String>) {
+        let mut status = self.status(state, trace);
+        if state == State::Failed {
+            status.version = Some(plugins::DEBEZIUM_VERSION.to_owned());
+        }
+        let key = StatusKey::Task(self.name.clone(), TASK);
+        self.storage.write_status(&key, Some(&status)).await;
+    }
+
+    fn status(&self, state: State, trace: Option<String>) -> Status {
+        let running = matches!(state, State::Running | State::Paused | State::Stopped);
+        Status {
+            state,
+            trace,
+            worker_id: self.worker.advertised.to_string(),
+            generation: self.storage.statuses().generation(),
+            version: running.then(|| plugins::DEBEZIUM_VERSION.to_owned()),
+        }
+    }
+}
+
+const TASK_CLASS: &str = "task.class";
+
+/// The connector's configuration as its task has it.
+fn task_properties(properties: &Properties) -> Properties {
+    let mut task: BTreeMap<_, _> = properties.clone();
+    task.insert(TASK_CLASS.to_owned(), Some(plugins::TASK_CLASS.to_owned()));
+    task
+}
+
+/// Kafka Connect takes a null and then cannot start the connector with it.
+fn null_option(properties: &Properties) -> Option<String> {
+    let (option, _) = properties.iter().find(|(_, value)| value.is_none())?;
+    Some(format!("Option {option} is null; remove the option or give it a value"))
+}
+
+fn problems(errors: &[OptionError]) -> String {
+    let problem = |error: &OptionError| format!("{}: {}", error.option, error.message);
+    errors.iter().map(problem).collect::<Vec<_>>().join("\n")
+}
+
+/// Waits for the next state of a running task; for ever when none runs.
+async fn task_changed(task: &mut Option<Task>) -> TaskState {
+    let Some(Task { phase: Phase::Running(_, states), .. }) = task else {
+        return std::future::pending().await;
+    };
+    loop {
+        // A task may have failed before anybody looked.
+        let state = states.borrow_and_update().clone();
+        if state != TaskState::Running {
+            return state;
+        }
+        if states.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+    }
+}
