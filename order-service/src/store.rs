@@ -43,7 +43,8 @@ pub(crate) async fn insert_order(
     .fetch_all(&mut **transaction)
     .await?;
     if line_ids.len() != lines.len() {
-        return Err(sqlx::Error::Protocol("not every order line was inserted".to_owned()));
+        // A trigger or a rule of someone else's swallowed some.
+        return Err(sqlx::Error::RowNotFound);
     }
     // Nothing promises an order of what `returning` gives back; the ids themselves have one.
     line_ids.sort_unstable();

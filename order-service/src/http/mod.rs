@@ -108,6 +108,7 @@ pub(crate) fn router(state: AppState) -> Router {
         .method_not_allowed_fallback(wrong_method)
         // The last layer is the outermost.
         .layer(middleware::from_fn(limit_duration))
+        .layer(middleware::map_response(forbid_sniffing))
         .layer(CatchPanicLayer::custom(problem::after_panic))
         .layer(trace::layer())
         .layer(middleware::from_fn_with_state(state.clone(), count_in_flight))
@@ -179,9 +180,12 @@ async fn count_in_flight(State(state): State<AppState>, request: Request, next: 
     }
     state.in_flight.fetch_add(1, Ordering::AcqRel);
     let _counted = Counted(Arc::clone(&state.in_flight));
-    let mut response = next.run(request).await;
-    // Nothing here is to be guessed at or kept by anyone in between.
+    next.run(request).await
+}
+
+/// Answers quote what was sent; a browser must not take one for a page.
+async fn forbid_sniffing(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
+    std::future::ready(response).await
 }

@@ -5,6 +5,7 @@ mod documentation;
 mod health;
 mod orders;
 mod outbox;
+mod purity;
 mod refusals;
 mod service;
 mod stop;

@@ -1,6 +1,6 @@
 //! The outbox: events are in the WAL exactly if their order is, in commit order, and the table stays empty.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use futures::future::join_all;
 use serde_json::{Value, json};
 
@@ -137,12 +137,12 @@ async fn a_failing_outbox_leaves_neither_order_nor_event() -> Result<()> {
 }
 
 /// The `"oldStatus"` and `"newStatus"` of an event as `test_decoding` prints it.
-fn statuses(change: &str) -> (String, String) {
-    let from = change.find("{\"").unwrap_or_else(|| panic!("{change}"));
-    let to = change.rfind('}').unwrap();
-    let payload: Value = serde_json::from_str(&change[from..=to]).unwrap();
-    let text = |field: &str| payload[field].as_str().unwrap().to_owned();
-    (text("oldStatus"), text("newStatus"))
+fn statuses(change: &str) -> Result<(String, String)> {
+    let (_, from) = change.split_once("payload[jsonb]:'").context("no payload")?;
+    let (payload, _) = from.split_once('\'').context("no end of the payload")?;
+    let payload: Value = serde_json::from_str(payload)?;
+    let text = |field: &str| payload[field].as_str().map(str::to_owned).context("no status");
+    Ok((text("oldStatus")?, text("newStatus")?))
 }
 
 #[tokio::test]
@@ -164,7 +164,7 @@ async fn concurrent_changes_of_one_line_tell_one_story() -> Result<()> {
     // Each event starts where the one committed before it ended.
     let mut status = "ENTERED".to_owned();
     for insert in &inserts {
-        let (old_status, new_status) = statuses(insert);
+        let (old_status, new_status) = statuses(insert)?;
         assert_eq!(old_status, status, "{inserts:#?}");
         status = new_status;
     }
