@@ -1,11 +1,25 @@
-//! Streams outbox rows from PostgreSQL's WAL to Kafka; a drop-in for Debezium Connect with the Outbox Event Router.
-//!
-//! The modules stand in the order in which the data flows; `pipeline` is the sentence that joins them.
+// The modules stand in the order in which the data flows; `pipeline` is the sentence that joins them.
+#![doc = include_str!("../README.md")]
+
+pub mod source;
 
 pub mod columns;
-pub mod config;
-pub mod connect;
-pub mod connector_config;
+pub mod context_headers;
+
 pub mod convert;
 pub mod record;
+
+pub mod sink;
+
+pub mod position;
+pub mod progress;
+
+pub mod failure;
+pub mod pipeline;
 pub mod task;
+
+pub mod config;
+pub mod connector_config;
+pub mod secret;
+
+pub mod connect;

@@ -1,11 +1,25 @@
 //! A running connector: starts the pipeline in the background, tells its state, stops it within a bound.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::WorkerConfig;
-use crate::connector_config::ConnectorConfig;
+use crate::connector_config::{ConnectorConfig, SnapshotMode};
+use crate::failure::{self, Decision};
+use crate::pipeline::{Drained, Pipeline, PipelineError};
+use crate::sink::kafka::KafkaSink;
+use crate::sink::{Sink, SinkError};
+use crate::source::connection::{Connection, Purpose};
+use crate::source::slot::{self, Found};
+use crate::source::wal::{StreamOptions, WalStream};
+use crate::source::{SourceError, publication, server, snapshot};
+
+/// What a stop may take beyond the time for draining: a last acknowledgement and the closing of two connections.
+const STOP_GRACE: Duration = Duration::from_secs(2);
 
 /// What a task is doing, as Connect's status shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,13 +39,50 @@ pub enum TaskState {
 #[derive(Debug)]
 pub struct TaskHandle {
     state: watch::Receiver<TaskState>,
+    stop: CancellationToken,
+    running: JoinHandle<()>,
+    stop_max: Duration,
 }
 
-/// Starts the pipeline of a connector.
+/// Starts the pipeline of a connector, to Kafka.
 #[must_use]
-pub fn start(_connector: Arc<ConnectorConfig>, _worker: Arc<WorkerConfig>) -> TaskHandle {
-    let (_, state) = watch::channel(TaskState::Running);
-    TaskHandle { state }
+pub fn start(connector: Arc<ConnectorConfig>, worker: Arc<WorkerConfig>) -> TaskHandle {
+    let bootstrap_servers = worker.bootstrap_servers.clone();
+    let mut overrides = worker.producer.clone();
+    overrides.extend(connector.producer_overrides.clone());
+    start_with(connector, worker, move || KafkaSink::start(&bootstrap_servers, &overrides))
+}
+
+/// Starts the pipeline of a connector, to a sink that is there already.
+#[must_use]
+pub fn start_with_sink<S: Sink + Send + 'static>(
+    connector: Arc<ConnectorConfig>,
+    worker: Arc<WorkerConfig>,
+    sink: S,
+) -> TaskHandle {
+    let mut sink = Some(sink);
+    let once = move || {
+        let reason = "the sink it was given is used up".to_owned();
+        sink.take().ok_or(SinkError::Configuration { reason })
+    };
+    start_with(connector, worker, once)
+}
+
+/// `make_sink` is called again when a sink cannot go on.
+fn start_with<S: Sink + Send + 'static>(
+    connector: Arc<ConnectorConfig>,
+    worker: Arc<WorkerConfig>,
+    make_sink: impl FnMut() -> Result<S, SinkError> + Send + 'static,
+) -> TaskHandle {
+    let (report, state) = watch::channel(TaskState::Running);
+    let stop = CancellationToken::new();
+    let stop_max = worker.shutdown_timeout;
+    let token = stop.clone();
+    let running = tokio::spawn(async move {
+        let outcome = run(&connector, &worker, make_sink, &token).await;
+        report.send_replace(outcome);
+    });
+    TaskHandle { state, stop, running, stop_max }
 }
 
 impl TaskHandle {
@@ -48,6 +99,203 @@ impl TaskHandle {
     }
 
     /// Stops intake, drains what is in flight, acknowledges it and closes the connections, within a bound.
-    #[allow(clippy::unused_async)]
-    pub async fn stop(self) {}
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        let bound = self.stop_max + STOP_GRACE;
+        if tokio::time::timeout(bound, &mut self.running).await.is_err() {
+            self.running.abort();
+            tracing::warn!(
+                bound_s = bound.as_secs(),
+                "the task did not stop in time and was ended; what was not acknowledged is read again"
+            );
+        }
+    }
+}
+
+impl Drop for TaskHandle {
+    fn drop(&mut self) {
+        // A handle that is dropped without `stop` must not leave a pipeline behind that nobody can reach.
+        self.stop.cancel();
+    }
+}
+
+/// Runs a connector until it is stopped or fails for good.
+async fn run<S: Sink>(
+    connector: &ConnectorConfig,
+    worker: &WorkerConfig,
+    mut make_sink: impl FnMut() -> Result<S, SinkError>,
+    stop: &CancellationToken,
+) -> TaskState {
+    for remark in &connector.remarks {
+        tracing::info!(connector.name = connector.name, "{remark}");
+    }
+    let mut attempt = 0;
+    loop {
+        let error = match make_sink() {
+            Ok(sink) => {
+                let mut pipeline = Pipeline::new(connector, sink);
+                match stream(&mut pipeline, connector, worker, stop).await {
+                    Ok(drained) => {
+                        stopped(connector, &drained);
+                        return TaskState::Stopped;
+                    }
+                    Err(error) => error,
+                }
+            }
+            Err(error) => error.into(),
+        };
+        match failure::decide(&error) {
+            Decision::Retry { backoff_max } => {
+                attempt += 1;
+                tracing::warn!(connector.name = connector.name, attempt, "starting anew: {error}");
+                tokio::select! {
+                    () = tokio::time::sleep(failure::backoff(attempt, backoff_max, jitter())) => {}
+                    () = stop.cancelled() => return TaskState::Stopped,
+                }
+            }
+            Decision::Stop => return failed(connector, &error),
+        }
+    }
+}
+
+/// Streams with one sink, over as many connections to PostgreSQL as it takes.
+async fn stream<S: Sink>(
+    pipeline: &mut Pipeline<'_, S>,
+    connector: &ConnectorConfig,
+    worker: &WorkerConfig,
+    stop: &CancellationToken,
+) -> Result<Drained, PipelineError> {
+    let mut attempt = 0;
+    let mut told = String::new();
+    loop {
+        let confirmed_lsn = pipeline.confirmed_lsn();
+        let error = tokio::select! {
+            result = attempt_stream(pipeline, connector, worker, stop) => match result {
+                Ok(drained) => return Ok(drained),
+                Err(error) => error,
+            },
+            // While it streams, the pipeline itself ends in good order; this is for the time before that.
+            () = stopped_before_streaming(stop, worker) => return Ok(pipeline.undrained()),
+        };
+        let Decision::Retry { backoff_max } = failure::decide(&error) else { return Err(error) };
+        if matches!(error, PipelineError::Sink(_)) {
+            return Err(error);
+        }
+        attempt = if pipeline.confirmed_lsn() > confirmed_lsn { 1 } else { attempt + 1 };
+        // Once per reason: a server that is away for an hour is one line, not thousands.
+        let reason = error.to_string();
+        if reason != told {
+            tracing::warn!(
+                connector.name = connector.name,
+                slot.name = connector.slot,
+                "waiting: {reason}"
+            );
+            told = reason;
+        }
+        let settled = async {
+            tokio::time::sleep(failure::backoff(attempt, backoff_max, jitter())).await;
+            pipeline.settle().await
+        };
+        tokio::select! {
+            settled = settled => settled?,
+            () = stop.cancelled() => return Ok(pipeline.undrained()),
+        }
+    }
+}
+
+/// Resolves when a stop was asked for and the pipeline had all the time it may take to drain.
+async fn stopped_before_streaming(stop: &CancellationToken, worker: &WorkerConfig) {
+    stop.cancelled().await;
+    tokio::time::sleep(worker.shutdown_timeout + STOP_GRACE / 2).await;
+}
+
+/// One connection to PostgreSQL: prepares what is missing, then streams.
+async fn attempt_stream<S: Sink>(
+    pipeline: &mut Pipeline<'_, S>,
+    connector: &ConnectorConfig,
+    worker: &WorkerConfig,
+    stop: &CancellationToken,
+) -> Result<Drained, PipelineError> {
+    let database = &connector.database;
+    let prepare = async {
+        let mut connection = Connection::open(database, Purpose::Replication).await?;
+        let settings = server::settings(&mut connection).await?;
+        let publication = &connector.publication;
+        if let Some(done) =
+            publication::ensure(&mut connection, publication, &connector.table_filter, database)
+                .await?
+        {
+            tracing::info!(publication.name = publication.name, "publication prepared: {done}");
+        }
+        let identity = slot::identify_system(&mut connection).await?;
+        Ok::<_, SourceError>((connection, settings, identity))
+    };
+    let (mut connection, settings, identity) = tokio::select! {
+        prepared = prepare => prepared?,
+        () = stop.cancelled() => return Ok(pipeline.undrained()),
+    };
+    pipeline.begin(identity, settings.status_interval());
+    let existing = slot::find_free(&mut connection, &connector.slot, &database.name).await?;
+    if existing == Found::Missing {
+        match connector.snapshot_mode {
+            SnapshotMode::Initial => snapshot::run(&mut connection, pipeline, connector).await?,
+            SnapshotMode::NoData => slot::create(&mut connection, &connector.slot).await?,
+        }
+        tracing::info!(slot.name = connector.slot, "replication slot created");
+    }
+    let options = StreamOptions {
+        slot: connector.slot.clone(),
+        publication: connector.publication.name.clone(),
+        messages: settings.has_logical_messages(),
+    };
+    let mut wal = WalStream::start(connection, &options).await?;
+    tracing::info!(
+        connector.name = connector.name,
+        slot.name = connector.slot,
+        publication.name = connector.publication.name,
+        "streaming changes"
+    );
+    let result = pipeline.run(&mut wal, stop, worker.shutdown_timeout).await;
+    wal.close().await;
+    let drained = result?;
+    if connector.slot_drop_on_stop {
+        drop_slot(connector).await?;
+    }
+    Ok(drained)
+}
+
+/// `slot.drop.on.stop`: the stream must have ended before its slot can go.
+async fn drop_slot(connector: &ConnectorConfig) -> Result<(), SourceError> {
+    let mut connection = Connection::open(&connector.database, Purpose::Query).await?;
+    slot::drop(&mut connection, &connector.slot).await?;
+    tracing::info!(
+        slot.name = connector.slot,
+        "replication slot dropped, as slot.drop.on.stop asks"
+    );
+    Ok(())
+}
+
+/// Any number: what spreads the attempts of several relays needs no better source.
+fn jitter() -> u64 {
+    uuid::Uuid::new_v4().as_u64_pair().0
+}
+
+fn stopped(connector: &ConnectorConfig, drained: &Drained) {
+    tracing::info!(
+        connector.name = connector.name,
+        slot.confirmed_lsn = %drained.confirmed_lsn,
+        drained_records = drained.drained,
+        left_records = drained.left,
+        "stopped: what was drained is confirmed and acknowledged, what is left is read again at the next start"
+    );
+}
+
+fn failed(connector: &ConnectorConfig, error: &PipelineError) -> TaskState {
+    let trace = format!("{error}\n{}", failure::advice(error));
+    tracing::error!(
+        connector.name = connector.name,
+        slot.name = connector.slot,
+        "the task failed: {trace}"
+    );
+    TaskState::Failed { trace }
 }

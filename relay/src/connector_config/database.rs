@@ -1,0 +1,63 @@
+//! `database.*`: where the outbox is and how to log in.
+
+use super::options::Options;
+use crate::config::WorkerConfig;
+use crate::secret::Secret;
+
+/// PostgreSQL's port where none is given.
+const PORT_DEFAULT: u64 = 5432;
+
+/// A database and the credentials for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatabaseConfig {
+    /// `database.hostname`.
+    pub host: String,
+    /// `database.port`.
+    pub port: u16,
+    /// `database.user`: needs the attribute REPLICATION and may read the outbox table.
+    pub user: String,
+    /// `database.password`.
+    pub password: Secret,
+    /// `database.dbname`.
+    pub name: String,
+    /// Another address to dial for this one, from the worker's `RELAY_CONNECT_TO`.
+    pub dial_instead: Option<String>,
+}
+
+impl DatabaseConfig {
+    /// `host:port` to open a connection to.
+    #[must_use]
+    pub fn dial_address(&self) -> String {
+        let address = || format!("{}:{}", self.host, self.port);
+        self.dial_instead.clone().unwrap_or_else(address)
+    }
+}
+
+pub(super) fn read(options: &mut Options<'_>, worker: &WorkerConfig) -> DatabaseConfig {
+    let host = options.required(&["database.hostname"], "the host name of PostgreSQL");
+    let port = options.number("database.port", PORT_DEFAULT, 1..=u64::from(u16::MAX));
+    let port = u16::try_from(port).unwrap_or_default();
+    let user = options.required(&["database.user"], "a role with the attribute REPLICATION");
+    let password = Secret::new(options.text("database.password").unwrap_or_default());
+    let name = options.required(&["database.dbname"], "the database that holds the outbox table");
+    check_ssl_mode(options);
+    let dial_instead = worker.connect_to.get(&format!("{host}:{port}")).cloned();
+    DatabaseConfig { host, port, user, password, name, dial_instead }
+}
+
+/// TLS is not there yet: asking for it must not silently give less.
+fn check_ssl_mode(options: &mut Options<'_>) {
+    let mode = options.text("database.sslmode").unwrap_or_default().to_ascii_lowercase();
+    if !matches!(mode.as_str(), "" | "disable" | "allow" | "prefer") {
+        let message = "this version connects without TLS; the relay supports disable and prefer";
+        options.refuse("database.sslmode", Some(mode), message.to_owned());
+    }
+    for option in
+        ["database.sslcert", "database.sslkey", "database.sslrootcert", "database.sslpassword"]
+    {
+        if options.text(option).is_some_and(|text| !text.is_empty()) {
+            let message = "this version connects without TLS; remove the option".to_owned();
+            options.refuse(option, None, message);
+        }
+    }
+}

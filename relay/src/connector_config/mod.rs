@@ -1,0 +1,130 @@
+//! A connector's options, read once from Debezium's and Connect's names, each refusal with the option's name.
+
+mod database;
+mod names;
+mod options;
+mod transforms;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+pub use database::DatabaseConfig;
+pub use names::is_postgres_connector;
+pub(crate) use options::Options;
+
+use event_router::RouterOptions;
+
+use crate::config::WorkerConfig;
+use crate::convert::Converters;
+use crate::source::publication::PublicationConfig;
+use crate::source::table_filter::TableFilter;
+
+/// One option that cannot be taken as it is, for the 400 answer and the validation endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OptionError {
+    /// The option's full name, for example `transforms.outbox.route.topic.regex`.
+    pub option: String,
+    /// The value that was given; `None` when it is missing. Secrets are never put here.
+    pub value: Option<String>,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+/// What is read of rows that exist when a connector starts for the first time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SnapshotMode {
+    /// They are published, once, before the stream begins.
+    Initial,
+    /// They are left alone: only what the slot delivers counts.
+    NoData,
+}
+
+/// A connector's configuration, checked.
+#[derive(Debug, Clone)]
+pub struct ConnectorConfig {
+    /// The connector's name.
+    pub name: String,
+    /// `topic.prefix`: the logical name of the server.
+    pub topic_prefix: String,
+    /// Where the outbox is.
+    pub database: DatabaseConfig,
+    /// `slot.name`.
+    pub slot: String,
+    /// `slot.drop.on.stop`: give the slot up when the connector stops.
+    pub slot_drop_on_stop: bool,
+    /// Which tables are published, and who creates the publication.
+    pub publication: PublicationConfig,
+    /// Which tables are captured of what the publication delivers.
+    pub table_filter: TableFilter,
+    /// What happens to rows that exist already.
+    pub snapshot_mode: SnapshotMode,
+    /// The Event Router's options.
+    pub router: RouterOptions,
+    /// Key, value and header converters.
+    pub converters: Converters,
+    /// How values are represented.
+    pub value_modes: crate::columns::ValueModes,
+    /// `extended.headers.enabled`: Debezium's context headers before all others.
+    pub extended_headers: bool,
+    /// `status.update.interval.ms`: the longest time between two acknowledgements.
+    pub status_interval: Duration,
+    /// `producer.override.*`: properties of the connector's producer.
+    pub producer_overrides: BTreeMap<String, String>,
+    /// Options that have no effect here, each with the reason; said in the log when the task starts.
+    pub remarks: Vec<String>,
+}
+
+impl ConnectorConfig {
+    /// Reads the options of a connector.
+    ///
+    /// # Errors
+    /// Every option that is missing, malformed or not supported, not only the first.
+    pub fn parse(
+        properties: &BTreeMap<String, String>,
+        worker: &WorkerConfig,
+    ) -> Result<Self, Vec<OptionError>> {
+        let mut options = Options::new(properties);
+        let name = options.text("name").unwrap_or_default();
+        names::check_class(&mut options);
+        names::check_task_limit(&mut options);
+        let database = database::read(&mut options, worker);
+        let topic_prefix = names::topic_prefix(&mut options);
+        let slot = names::slot(&mut options);
+        let slot_drop_on_stop = options.flag("slot.drop.on.stop", false);
+        let table_filter = TableFilter::parse(&mut options);
+        let publication = PublicationConfig::parse(&mut options);
+        let snapshot_mode = names::snapshot_mode(&mut options);
+        let extended_headers = options.flag("extended.headers.enabled", true);
+        let status_interval = options.milliseconds("status.update.interval.ms", 10_000, 1..=60_000);
+        let router = transforms::read(&mut options);
+        let value_modes = options
+            .try_with(|properties| crate::columns::ValueModes::parse(properties))
+            .unwrap_or_default();
+        let converters =
+            options.try_with(|properties| Converters::parse(properties, &worker.converters));
+        let producer_overrides = options.with_prefix("producer.override.");
+        names::check_the_rest(&mut options);
+        let remarks = options.finish()?;
+        let (Some(router), Some(converters)) = (router, converters) else {
+            // Each of the two leaves an error behind when it is missing, so `finish` has failed already.
+            return Err(Vec::new());
+        };
+        Ok(Self {
+            name,
+            topic_prefix,
+            database,
+            slot,
+            slot_drop_on_stop,
+            publication,
+            table_filter,
+            snapshot_mode,
+            router,
+            converters,
+            value_modes,
+            extended_headers,
+            status_interval,
+            producer_overrides,
+            remarks,
+        })
+    }
+}

@@ -1,0 +1,424 @@
+//! The sentence: source -> decode -> route -> convert -> sink -> acknowledge.
+
+use std::time::Duration;
+
+use event_router::change::{Change, Operation, Row};
+use event_router::{Outcome, Router, Skipped};
+use pgoutput::frame::Frame;
+use pgoutput::{Lsn, Message, Relation, Tuple};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::connector_config::ConnectorConfig;
+use crate::context_headers::ContextHeaders;
+use crate::position::Position;
+use crate::progress::{NotInFlight, Progress, Sequence};
+use crate::record::Record;
+use crate::sink::{Confirmation, PublishError, Sink, SinkError};
+use crate::source::connection::Connection;
+use crate::source::relations::{CapturedTable, Relations};
+use crate::source::wal::{WalStream, now_us};
+use crate::source::{SourceError, slot::SystemIdentity};
+
+/// The shortest time between two acknowledgements: ten a second cost nothing, and what a crash repeats is what was
+/// confirmed since the last one.
+const ACKNOWLEDGE_INTERVAL_MIN: Duration = Duration::from_millis(100);
+
+/// Why the pipeline ended.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    /// PostgreSQL.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// Kafka.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    /// A row that cannot become a record.
+    #[error(
+        "a change of table {table} at {commit_lsn} (position of its commit, transaction {xid}) cannot be published: {reason}"
+    )]
+    Row {
+        /// Schema and name of the table.
+        table: String,
+        /// Position of the transaction's commit record.
+        commit_lsn: Lsn,
+        /// The transaction's id.
+        xid: u32,
+        /// Which step failed, and why.
+        reason: String,
+    },
+    /// The sink broke its contract.
+    #[error(transparent)]
+    Progress(#[from] NotInFlight),
+}
+
+/// How a stop on request went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drained {
+    /// Records that were in flight when the stop was asked for, or were still to be published of a transaction.
+    pub drained: u64,
+    /// Records without confirmation when the time was over; they will be published again.
+    pub left: usize,
+    /// The last position acknowledged.
+    pub confirmed_lsn: Lsn,
+}
+
+/// The transaction that is being read.
+#[derive(Debug, Clone, Copy)]
+struct Transaction {
+    commit_lsn: Lsn,
+    xid: u32,
+    /// Captured changes so far: the index of the next one is one higher.
+    changes: u64,
+}
+
+/// What connects one source with one sink, over the life of a task: it survives a lost connection to PostgreSQL.
+pub struct Pipeline<'c, S> {
+    config: &'c ConnectorConfig,
+    context_headers: ContextHeaders,
+    router: Router,
+    sink: S,
+    progress: Progress,
+    confirmations: Vec<Confirmation>,
+    /// A record that the sink had no room for: nothing is read until it has.
+    held: Option<Record>,
+    relations: Relations,
+    transaction: Option<Transaction>,
+    /// The last change that was published (or needed no record), and in which history of WAL.
+    position: Position,
+    acknowledged_lsn: Lsn,
+    acknowledged_at: Instant,
+    acknowledge_interval_max: Duration,
+    /// The server asks for a sign of life.
+    reply_requested: bool,
+    published: u64,
+}
+
+impl<'c, S: Sink> Pipeline<'c, S> {
+    /// Joins a sink to a connector's options.
+    pub fn new(config: &'c ConnectorConfig, sink: S) -> Self {
+        Self {
+            config,
+            context_headers: ContextHeaders::new(config),
+            router: Router::new(config.router.clone())
+                .write_json(config.converters.writes_plain_json()),
+            sink,
+            progress: Progress::default(),
+            confirmations: Vec::new(),
+            held: None,
+            relations: Relations::default(),
+            transaction: None,
+            position: Position::default(),
+            acknowledged_lsn: Lsn::ZERO,
+            acknowledged_at: Instant::now(),
+            acknowledge_interval_max: config.status_interval,
+            reply_requested: false,
+            published: 0,
+        }
+    }
+
+    /// Prepares for a stream that begins: PostgreSQL sends again what was not acknowledged, and each relation anew.
+    /// What this pipeline has published already is passed over, as long as it is the same history of WAL.
+    pub fn begin(&mut self, identity: SystemIdentity, status_interval: Duration) {
+        self.position.begin(identity);
+        self.relations = Relations::default();
+        self.transaction = None;
+        self.acknowledge_interval_max = status_interval.min(self.config.status_interval);
+        self.acknowledged_at = Instant::now();
+        self.reply_requested = false;
+    }
+
+    /// Streams until `stop` is cancelled, then drains for `drain_max` at the most.
+    ///
+    /// # Errors
+    /// When the source, a row or the sink fails. Nothing was acknowledged that was not confirmed.
+    pub async fn run(
+        &mut self,
+        wal: &mut WalStream,
+        stop: &CancellationToken,
+        drain_max: Duration,
+    ) -> Result<Drained, PipelineError> {
+        let mut stopping: Option<(Instant, u64)> = None;
+        loop {
+            self.take_confirmations()?;
+            self.publish_received(wal, stopping.is_some()).await?;
+            if let Some((deadline, before)) = stopping
+                && (self.is_drained() || Instant::now() >= deadline)
+            {
+                return self.finish(wal, before).await;
+            }
+            let room = self.held.is_none();
+            let intake = room && (stopping.is_none() || self.transaction.is_some());
+            let due = self.acknowledgement_due();
+            let due = stopping.map_or(due, |(deadline, _)| deadline.min(due));
+            // In this order, because: a stop must not wait behind a busy stream; an acknowledgement that is due
+            // keeps the connection alive; reading comes before waiting for confirmations, which each turn of the
+            // loop takes without waiting anyway.
+            tokio::select! {
+                biased;
+                () = stop.cancelled(), if stopping.is_none() => {
+                    let in_flight = self.progress.in_flight() as u64;
+                    stopping = Some((Instant::now() + drain_max, self.published - in_flight));
+                }
+                () = tokio::time::sleep_until(due) => self.acknowledge(wal).await?,
+                received = wal.fill(), if intake => received?,
+                () = self.sink.confirmed() => {}
+            }
+        }
+    }
+
+    /// Waits until everything that was published is confirmed, without a source: before a new connection is made,
+    /// so that no record is published again that is on its way.
+    ///
+    /// # Errors
+    /// When the sink refuses a record.
+    pub async fn settle(&mut self) -> Result<(), PipelineError> {
+        loop {
+            self.take_confirmations()?;
+            self.publish_held()?;
+            if self.held.is_none() && self.progress.in_flight() == 0 {
+                return Ok(());
+            }
+            self.sink.confirmed().await;
+        }
+    }
+
+    /// Takes note of a table's shape, before rows of it are [read](Self::read).
+    ///
+    /// # Errors
+    /// When the catalogue cannot be read.
+    pub async fn learn(
+        &mut self,
+        relation: &Relation<'_>,
+        connection: &mut Connection,
+    ) -> Result<(), PipelineError> {
+        Ok(self.relations.learn_with(relation, self.config, connection).await?)
+    }
+
+    /// Publishes a row that a snapshot found, when there is room.
+    ///
+    /// # Errors
+    /// When the row or the sink fails.
+    pub async fn read(
+        &mut self,
+        relation_id: u32,
+        row: &[Option<String>],
+    ) -> Result<(), PipelineError> {
+        let Some(captured) = self.relations.captured(relation_id) else { return Ok(()) };
+        let transaction = Transaction { commit_lsn: Lsn::ZERO, xid: 0, changes: 0 };
+        self.route(&captured, Operation::Read, Some(&captured.text_row(row)), transaction)?;
+        self.take_confirmations()?;
+        while self.held.is_some() {
+            self.sink.confirmed().await;
+            self.take_confirmations()?;
+            self.publish_held()?;
+        }
+        Ok(())
+    }
+
+    /// What a stop leaves behind when there is no stream to drain to.
+    pub fn undrained(&self) -> Drained {
+        let left = self.progress.in_flight() + usize::from(self.held.is_some());
+        Drained { drained: 0, left, confirmed_lsn: self.acknowledged_lsn }
+    }
+
+    /// The highest position that may be acknowledged.
+    pub const fn confirmed_lsn(&self) -> Lsn {
+        self.progress.confirmed_lsn()
+    }
+
+    /// Handles every frame that has arrived, until the sink is full or (when stopping) a new transaction begins.
+    async fn publish_received(
+        &mut self,
+        wal: &mut WalStream,
+        stopping: bool,
+    ) -> Result<(), PipelineError> {
+        self.publish_held()?;
+        while self.held.is_none() && !(stopping && self.transaction.is_none()) {
+            match wal.next_frame()? {
+                Some(Frame::WalData(data)) => {
+                    match pgoutput::decode(data.payload).map_err(SourceError::from)? {
+                        Message::Relation(relation) => {
+                            self.relations.learn(&relation, self.config).await?;
+                        }
+                        message => self.handle(&message)?,
+                    }
+                }
+                Some(Frame::Keepalive(keepalive)) => {
+                    // Within a transaction the position could lie behind changes that are still to come.
+                    if self.transaction.is_none() {
+                        self.progress.complete(keepalive.wal_end);
+                    }
+                    self.reply_requested |= keepalive.reply_requested;
+                }
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn handle(&mut self, message: &Message<'_>) -> Result<(), PipelineError> {
+        match message {
+            Message::Begin(begin) => {
+                let (commit_lsn, xid) = (begin.commit_lsn, begin.xid);
+                self.transaction = Some(Transaction { commit_lsn, xid, changes: 0 });
+            }
+            Message::Commit(commit) => {
+                self.transaction = None;
+                self.progress.complete(commit.end_lsn);
+            }
+            Message::Insert(insert) => {
+                self.change(insert.relation_id, Operation::Create, Some(insert.new))?;
+            }
+            Message::Update(update) => {
+                self.change(update.relation_id, Operation::Update, Some(update.new))?;
+            }
+            Message::Delete(delete) => self.change(delete.relation_id, Operation::Delete, None)?,
+            // Debezium skips truncates unless skipped.operations says otherwise, and the catalogue tells more of a
+            // type than its name.
+            Message::Truncate(_)
+            | Message::LogicalMessage(_)
+            | Message::Origin(_)
+            | Message::Type(_)
+            | Message::Relation(_) => {}
+        }
+        Ok(())
+    }
+
+    fn change(
+        &mut self,
+        relation_id: u32,
+        operation: Operation,
+        after: Option<Tuple<'_>>,
+    ) -> Result<(), PipelineError> {
+        let Some(captured) = self.relations.captured(relation_id) else { return Ok(()) };
+        let Some(transaction) = &mut self.transaction else {
+            let reason = "a change came outside of a transaction".to_owned();
+            return Err(SourceError::Protocol(reason).into());
+        };
+        transaction.changes += 1;
+        let transaction = *transaction;
+        if !self.position.advance(transaction.commit_lsn, transaction.changes) {
+            return Ok(());
+        }
+        match after.map(|tuple| captured.row(tuple)) {
+            Some(row) => self.route(&captured, operation, Some(&row), transaction),
+            None => self.route(&captured, operation, None, transaction),
+        }
+    }
+
+    /// Route, convert, publish.
+    fn route<'a>(
+        &mut self,
+        captured: &CapturedTable,
+        operation: Operation,
+        after: Option<&dyn Row<'a>>,
+        transaction: Transaction,
+    ) -> Result<(), PipelineError> {
+        let Transaction { commit_lsn, xid, .. } = transaction;
+        let table = &captured.table;
+        let fail = |reason: String| {
+            let table = format!("{}.{}", table.schema, table.name);
+            PipelineError::Row { table, commit_lsn, xid, reason }
+        };
+        let change = Change {
+            table,
+            operation,
+            after,
+            event_ts_ms: now_us() / 1000,
+            headers: self.context_headers.get(),
+        };
+        let outcome = self.router.route(change);
+        let event = match outcome.map_err(|error| fail(format!("routing failed: {error}")))? {
+            Outcome::Skipped(skipped) => {
+                report_skipped(skipped, &table.name, commit_lsn);
+                return Ok(());
+            }
+            Outcome::Routed(event, warnings) => {
+                for warning in warnings {
+                    let message = warning.message();
+                    tracing::warn!(lsn = %commit_lsn, table = table.name, "{message}");
+                }
+                *event
+            }
+        };
+        let record = self.config.converters.convert(event);
+        self.publish(record.map_err(|error| fail(format!("conversion failed: {error}")))?)
+    }
+
+    fn publish(&mut self, record: Record) -> Result<(), PipelineError> {
+        let sequence: Sequence = self.progress.publish();
+        match self.sink.publish(sequence, &record) {
+            Ok(()) => self.published += 1,
+            Err(PublishError::Full) => {
+                self.progress.unpublish();
+                self.held = Some(record);
+            }
+            Err(PublishError::Refused(error)) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    fn publish_held(&mut self) -> Result<(), PipelineError> {
+        self.held.take().map_or(Ok(()), |record| self.publish(record))
+    }
+
+    fn take_confirmations(&mut self) -> Result<(), PipelineError> {
+        self.sink.take_confirmations(&mut self.confirmations);
+        for confirmation in self.confirmations.drain(..) {
+            confirmation.outcome?;
+            self.progress.confirm(confirmation.sequence)?;
+        }
+        Ok(())
+    }
+
+    /// At once where the server asks; soon, but not at once, where there is something new; from time to time anyway.
+    fn acknowledgement_due(&self) -> Instant {
+        let wait = if self.reply_requested {
+            Duration::ZERO
+        } else if self.progress.confirmed_lsn() > self.acknowledged_lsn {
+            ACKNOWLEDGE_INTERVAL_MIN
+        } else {
+            self.acknowledge_interval_max
+        };
+        self.acknowledged_at + wait
+    }
+
+    async fn acknowledge(&mut self, wal: &mut WalStream) -> Result<(), PipelineError> {
+        let confirmed_lsn = self.progress.confirmed_lsn();
+        wal.acknowledge(confirmed_lsn).await?;
+        self.acknowledged_lsn = confirmed_lsn;
+        self.acknowledged_at = Instant::now();
+        self.reply_requested = false;
+        Ok(())
+    }
+
+    /// No transaction is half published, and every record is confirmed.
+    fn is_drained(&self) -> bool {
+        self.transaction.is_none() && self.held.is_none() && self.progress.in_flight() == 0
+    }
+
+    async fn finish(
+        &mut self,
+        wal: &mut WalStream,
+        published_before: u64,
+    ) -> Result<Drained, PipelineError> {
+        self.acknowledge(wal).await?;
+        let undrained = self.undrained();
+        let drained = (self.published - published_before).saturating_sub(undrained.left as u64);
+        Ok(Drained { drained, ..undrained })
+    }
+}
+
+/// As Debezium: a delete is what an outbox does, an update is not.
+fn report_skipped(skipped: Skipped, table: &str, commit_lsn: Lsn) {
+    match skipped {
+        Skipped::Delete => {}
+        Skipped::UpdateWarned => {
+            tracing::warn!(lsn = %commit_lsn, table, "Unexpected update message received and ignored");
+        }
+        Skipped::UpdateReported => {
+            tracing::error!(lsn = %commit_lsn, table, "Unexpected update message received and ignored");
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Which changes were published already, across a lost connection to PostgreSQL; pure.
+
+use pgoutput::Lsn;
+
+use crate::source::slot::SystemIdentity;
+
+/// The last change that was handled: the commit of its transaction and its index in it, counted from 1.
+///
+/// PostgreSQL sends again what was not acknowledged before the connection broke. Within one history of WAL, commit
+/// positions grow, so that what comes again can be told from what is new.
+#[derive(Debug, Default)]
+pub struct Position {
+    identity: SystemIdentity,
+    last: (Lsn, u64),
+}
+
+impl Position {
+    /// A stream begins. In another history of WAL positions mean nothing: everything counts as new.
+    pub fn begin(&mut self, identity: SystemIdentity) {
+        if self.identity != identity {
+            *self = Self { identity, last: (Lsn::ZERO, 0) };
+        }
+    }
+
+    /// Moves to a change; false when it was handled before.
+    pub fn advance(&mut self, commit_lsn: Lsn, index: u64) -> bool {
+        let is_new = (commit_lsn, index) > self.last;
+        if is_new {
+            self.last = (commit_lsn, index);
+        }
+        is_new
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn history(timeline: &str) -> SystemIdentity {
+        SystemIdentity { system_id: "7".to_owned(), timeline: timeline.to_owned() }
+    }
+
+    #[test]
+    fn what_comes_again_after_a_lost_connection_is_passed_over() {
+        let mut position = Position::default();
+        position.begin(history("1"));
+        assert!(position.advance(Lsn::new(10), 1));
+        assert!(position.advance(Lsn::new(20), 1));
+        assert!(position.advance(Lsn::new(20), 2));
+        position.begin(history("1"));
+        assert!(!position.advance(Lsn::new(10), 1));
+        assert!(!position.advance(Lsn::new(20), 2));
+        assert!(position.advance(Lsn::new(20), 3));
+        assert!(position.advance(Lsn::new(30), 1));
+    }
+
+    #[test]
+    fn in_another_history_everything_is_new() {
+        let mut position = Position::default();
+        position.begin(history("1"));
+        assert!(position.advance(Lsn::new(20), 1));
+        position.begin(history("2"));
+        assert!(position.advance(Lsn::new(10), 1));
+    }
+}

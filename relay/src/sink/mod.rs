@@ -1,0 +1,73 @@
+//! Where records go, and what every sink must do.
+//!
+//! A sink takes records in order and confirms each one when it is stored for good:
+//!
+//! 1. [`Sink::publish`] never waits. A sink that is full says so, and keeps nothing of the record.
+//! 2. Records of one key reach the destination in the order in which they were published, retries included.
+//! 3. Each record that was taken is confirmed or refused once, in any order, never before it is stored.
+//! 4. Memory is bounded by the sink's own limits, whatever the destination does.
+//! 5. After a record was refused, no later record of its key may be stored: the caller stops at a refusal.
+
+pub mod kafka;
+pub mod memory;
+
+use crate::progress::Sequence;
+use crate::record::Record;
+
+/// What the sink says of a record that it had taken.
+#[derive(Debug)]
+pub struct Confirmation {
+    /// The number under which it was published.
+    pub sequence: Sequence,
+    /// Stored, or why it never will be.
+    pub outcome: Result<(), SinkError>,
+}
+
+/// Why a record was not taken.
+#[derive(Debug)]
+pub enum PublishError {
+    /// No room now: wait for confirmations, then publish the same record again.
+    Full,
+    /// It can never be taken.
+    Refused(SinkError),
+}
+
+/// Why the sink cannot store records.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SinkError {
+    /// This record will not be stored, whatever is tried.
+    #[error("Kafka refuses a record for topic \"{topic}\": {reason}")]
+    Record {
+        /// The record's topic.
+        topic: String,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// The producer cannot go on; a new one may.
+    #[error("the Kafka producer cannot go on: {reason}")]
+    Producer {
+        /// What librdkafka said.
+        reason: String,
+    },
+    /// The sink cannot be set up as configured.
+    #[error("the Kafka producer cannot be started: {reason}")]
+    Configuration {
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// A destination for records.
+pub trait Sink {
+    /// Takes a record, without waiting.
+    ///
+    /// # Errors
+    /// When there is no room, or the record can never be taken.
+    fn publish(&mut self, sequence: Sequence, record: &Record) -> Result<(), PublishError>;
+
+    /// Appends the confirmations that there are, without waiting.
+    fn take_confirmations(&mut self, confirmations: &mut Vec<Confirmation>);
+
+    /// Waits until there are confirmations to take. Cancel safe.
+    fn confirmed(&mut self) -> impl Future<Output = ()> + Send;
+}

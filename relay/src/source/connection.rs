@@ -1,0 +1,253 @@
+//! One connection to PostgreSQL: start-up, authentication and simple queries; it may become a WAL stream.
+
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use fallible_iterator::FallibleIterator;
+use futures::TryFutureExt;
+use postgres_protocol::message::{backend, frontend};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::error::{ServerError, SourceError};
+use crate::connector_config::DatabaseConfig;
+
+/// How long a connection, its authentication or the answer to a catalog query may take. Far above what a healthy
+/// server needs, and short enough that a silent network is noticed.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The longest message taken from the server: PostgreSQL's own limit for a field is 1 GiB.
+pub(super) const MESSAGE_LENGTH_MAX: usize = (1 << 30) + (1 << 20);
+
+/// Room for one read: large reads let the walsender fill its side, and cost fewer wake-ups on both.
+const READ_SIZE: usize = 256 * 1024;
+
+/// A row of a simple query: columns as text, `None` for null.
+pub type Row = Vec<Option<String>>;
+
+/// What the connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Catalog queries.
+    Query,
+    /// Replication commands, and SQL as well (`replication=database`).
+    Replication,
+}
+
+/// An open, authenticated connection.
+#[derive(Debug)]
+pub struct Connection {
+    stream: TcpStream,
+    address: String,
+    pub(super) inbox: BytesMut,
+    outbox: BytesMut,
+}
+
+impl Connection {
+    /// Connects and authenticates.
+    ///
+    /// # Errors
+    /// When the server cannot be reached in time or refuses.
+    pub async fn open(database: &DatabaseConfig, purpose: Purpose) -> Result<Self, SourceError> {
+        let address = database.dial_address();
+        let opening = Self::open_at(address.clone(), database, purpose);
+        tokio::time::timeout(ANSWER_TIMEOUT, opening)
+            .await
+            .unwrap_or(Err(SourceError::Timeout { address, waited: ANSWER_TIMEOUT }))
+    }
+
+    async fn open_at(
+        address: String,
+        database: &DatabaseConfig,
+        purpose: Purpose,
+    ) -> Result<Self, SourceError> {
+        let stream = TcpStream::connect(&address)
+            .and_then(|stream| async { stream.set_nodelay(true).map(|()| stream) })
+            .await
+            .map_err(|source| SourceError::Io {
+                doing: "connect to",
+                address: address.clone(),
+                source,
+            })?;
+        let mut connection =
+            Self { stream, address, inbox: BytesMut::new(), outbox: BytesMut::new() };
+        connection.start_up(database, purpose).await?;
+        connection.authenticate(database).await?;
+        connection.until_ready("start a session").await?;
+        Ok(connection)
+    }
+
+    async fn start_up(
+        &mut self,
+        database: &DatabaseConfig,
+        purpose: Purpose,
+    ) -> Result<(), SourceError> {
+        // The text forms of values depend on these settings; the relay reads the ISO forms in UTC.
+        let mut parameters = vec![
+            ("user", database.user.as_str()),
+            ("database", database.name.as_str()),
+            ("client_encoding", "UTF8"),
+            ("application_name", "outbox relay"),
+            ("DateStyle", "ISO"),
+            ("IntervalStyle", "postgres"),
+            ("TimeZone", "UTC"),
+            ("extra_float_digits", "3"),
+            ("bytea_output", "hex"),
+        ];
+        if purpose == Purpose::Replication {
+            parameters.push(("replication", "database"));
+        }
+        self.encode(|outbox| frontend::startup_message(parameters, outbox))?;
+        self.flush().await
+    }
+
+    /// Runs SQL (or a replication command that answers with rows) and returns the rows of its last result.
+    ///
+    /// # Errors
+    /// When the server refuses it (`doing` says what for) or the connection breaks.
+    pub async fn query(&mut self, doing: &str, sql: &str) -> Result<Vec<Row>, SourceError> {
+        let address = self.address.clone();
+        let querying = async {
+            self.encode(|outbox| frontend::query(sql, outbox))?;
+            self.flush().await?;
+            self.until_ready(doing).await
+        };
+        tokio::time::timeout(ANSWER_TIMEOUT, querying)
+            .await
+            .unwrap_or(Err(SourceError::Timeout { address, waited: ANSWER_TIMEOUT }))
+    }
+
+    /// Sends a command whose answer the caller reads, such as `START_REPLICATION`.
+    pub(super) async fn send_command(&mut self, command: &str) -> Result<(), SourceError> {
+        self.encode(|outbox| frontend::query(command, outbox))?;
+        self.flush().await
+    }
+
+    /// Sends the content of a `CopyData` message.
+    pub(super) async fn send_copy_data(&mut self, content: &[u8]) -> Result<(), SourceError> {
+        self.encode(|outbox| {
+            frontend::CopyData::new(content).map(|copy_data| copy_data.write(outbox))
+        })?;
+        self.flush().await
+    }
+
+    /// Says goodbye, so that the server frees the slot at once instead of finding a broken connection.
+    pub(super) async fn close(mut self) {
+        frontend::terminate(&mut self.outbox);
+        // The server notices a broken connection as well: nothing depends on this arriving.
+        if self.flush().await.is_ok() {
+            let _ = self.stream.shutdown().await;
+        }
+    }
+
+    pub(super) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Reads what has arrived into the inbox: once, at least one byte. Cancel safe.
+    pub(super) async fn fill(&mut self) -> Result<(), SourceError> {
+        self.inbox.reserve(READ_SIZE);
+        match self.stream.read_buf(&mut self.inbox).await {
+            Ok(0) => Err(SourceError::Closed { address: self.address.clone() }),
+            Ok(_) => Ok(()),
+            Err(source) => {
+                let address = self.address.clone();
+                Err(SourceError::Io { doing: "read from", address, source })
+            }
+        }
+    }
+
+    /// Reads rows until the server is ready for the next query.
+    async fn until_ready(&mut self, doing: &str) -> Result<Vec<Row>, SourceError> {
+        let mut rows = Vec::new();
+        let mut error = None;
+        loop {
+            match self.message().await? {
+                backend::Message::RowDescription(_) => rows.clear(),
+                backend::Message::DataRow(body) => rows.push(text_row(&body)?),
+                backend::Message::ErrorResponse(body) => error = Some(refused(doing, &body)),
+                backend::Message::ReadyForQuery(_) => {
+                    return error.map_or(Ok(rows), Err);
+                }
+                // Notices, parameters, the cancel key, command tags: nothing to do.
+                _ => {}
+            }
+            // A fatal error (wrong password, shutdown) is followed by the end of the connection.
+            if let Some(SourceError::Server { error: server, .. }) = &error
+                && ["28", "57", "3D", "53"].iter().any(|class| server.code.starts_with(class))
+            {
+                return error.map_or(Ok(rows), Err);
+            }
+        }
+    }
+
+    pub(super) async fn message(&mut self) -> Result<backend::Message, SourceError> {
+        loop {
+            if let Some(header) = self.inbox.first_chunk::<5>() {
+                let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]);
+                if length as usize > MESSAGE_LENGTH_MAX {
+                    return Err(SourceError::Protocol(format!("a message of {length} bytes")));
+                }
+            }
+            let parsed = backend::Message::parse(&mut self.inbox)
+                .map_err(|error| SourceError::Protocol(error.to_string()))?;
+            match parsed {
+                Some(message) => return Ok(message),
+                None => self.fill().await?,
+            }
+        }
+    }
+
+    pub(super) fn encode(
+        &mut self,
+        write: impl FnOnce(&mut BytesMut) -> std::io::Result<()>,
+    ) -> Result<(), SourceError> {
+        write(&mut self.outbox).map_err(|error| SourceError::Protocol(error.to_string()))
+    }
+
+    pub(super) async fn flush(&mut self) -> Result<(), SourceError> {
+        let written = self.stream.write_all_buf(&mut self.outbox).await;
+        self.outbox.advance(self.outbox.len());
+        written.map_err(|source| SourceError::Io {
+            doing: "write to",
+            address: self.address.clone(),
+            source,
+        })
+    }
+}
+
+/// The server's refusal as an error; `doing` says of what.
+pub(super) fn refused(doing: &str, body: &backend::ErrorResponseBody) -> SourceError {
+    let mut error = ServerError::default();
+    let mut fields = body.fields();
+    while let Ok(Some(field)) = fields.next() {
+        let text = String::from_utf8_lossy(field.value_bytes()).into_owned();
+        match field.type_() {
+            b'C' => error.code = text,
+            b'M' => error.message = text,
+            b'D' => error.detail = Some(text),
+            b'H' => error.hint = Some(text),
+            _ => {}
+        }
+    }
+    SourceError::Server { doing: doing.to_owned(), error }
+}
+
+fn text_row(body: &backend::DataRowBody) -> Result<Row, SourceError> {
+    let text = |range: Option<std::ops::Range<usize>>| {
+        range
+            .map(|range| {
+                let bytes = body.buffer().get(range).unwrap_or_default();
+                String::from_utf8(bytes.to_vec())
+                    .map_err(|_| SourceError::Protocol("a column that is not UTF-8".to_owned()))
+            })
+            .transpose()
+    };
+    let protocol = |error: std::io::Error| SourceError::Protocol(error.to_string());
+    let mut row = Row::new();
+    let mut ranges = body.ranges();
+    while let Some(range) = ranges.next().map_err(protocol)? {
+        row.push(text(range)?);
+    }
+    Ok(row)
+}

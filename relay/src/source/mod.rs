@@ -1,0 +1,14 @@
+//! Where changes come from: PostgreSQL's WAL through a replication slot and a publication.
+
+mod authentication;
+pub mod connection;
+mod error;
+pub mod publication;
+pub mod relations;
+pub mod server;
+pub mod slot;
+pub mod snapshot;
+pub mod table_filter;
+pub mod wal;
+
+pub use error::{ServerError, SourceError};

@@ -1,0 +1,78 @@
+//! What the relay must know of the server: its version and how long it waits for a sign of life.
+
+use std::time::Duration;
+
+use super::connection::Connection;
+use super::error::SourceError;
+
+/// The oldest version whose logical replication the relay speaks (pgoutput came with 10; 12 can copy a slot).
+const VERSION_MIN: u32 = 120_000;
+
+/// Since this version pgoutput sends logical decoding messages.
+const VERSION_MESSAGES: u32 = 140_000;
+
+/// Status interval where the server would wait for ever.
+const STATUS_INTERVAL_MAX: Duration = Duration::from_secs(10);
+
+/// Settings of the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServerSettings {
+    /// `server_version_num`, for example 170002.
+    pub version: u32,
+    /// `wal_sender_timeout`; zero: it waits for ever.
+    pub wal_sender_timeout: Duration,
+}
+
+impl ServerSettings {
+    /// How often a status update must be sent so that the server keeps the connection: three in its timeout.
+    #[must_use]
+    pub fn status_interval(&self) -> Duration {
+        if self.wal_sender_timeout.is_zero() {
+            return STATUS_INTERVAL_MAX;
+        }
+        (self.wal_sender_timeout / 3).min(STATUS_INTERVAL_MAX)
+    }
+
+    /// Whether pgoutput takes the option `messages`.
+    #[must_use]
+    pub const fn has_logical_messages(&self) -> bool {
+        self.version >= VERSION_MESSAGES
+    }
+}
+
+/// Asks for the settings, and checks that the server can do logical replication.
+///
+/// # Errors
+/// When `wal_level` is too low, the version too old, or the connection breaks.
+pub async fn settings(connection: &mut Connection) -> Result<ServerSettings, SourceError> {
+    let sql = "select name, setting from pg_settings where name in \
+               ('server_version_num', 'wal_level', 'wal_sender_timeout')";
+    let rows = connection.query("look at the settings", sql).await?;
+    let setting = |name: &str| {
+        rows.iter()
+            .find(|row| row.first().is_some_and(|first| first.as_deref() == Some(name)))
+            .and_then(|row| row.get(1).cloned().flatten())
+            .unwrap_or_default()
+    };
+    let unusable = |message: String, hint: &str| SourceError::Server {
+        doing: "stream changes".to_owned(),
+        error: super::ServerError {
+            code: "0A000".to_owned(),
+            message,
+            detail: None,
+            hint: Some(hint.to_owned()),
+        },
+    };
+    if setting("wal_level") != "logical" {
+        let message = format!("wal_level is `{}`, it must be `logical`", setting("wal_level"));
+        return Err(unusable(message, "set wal_level = logical and restart PostgreSQL"));
+    }
+    let version = setting("server_version_num").parse().unwrap_or_default();
+    if version < VERSION_MIN {
+        let message = format!("server_version_num is {version}");
+        return Err(unusable(message, "the relay needs PostgreSQL 12 or later"));
+    }
+    // pg_settings gives it in its base unit, milliseconds.
+    let timeout_ms = setting("wal_sender_timeout").parse().unwrap_or_default();
+    Ok(ServerSettings { version, wal_sender_timeout: Duration::from_millis(timeout_ms) })
+}

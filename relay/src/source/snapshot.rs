@@ -1,0 +1,197 @@
+//! The first start: rows that are in the outbox already are published once, then the slot takes over without a gap.
+//!
+//! The rows are read in the snapshot with which a *temporary* slot begins; when all of them are confirmed, the
+//! temporary slot is copied to the lasting one, which therefore begins at that very snapshot. A relay that dies
+//! before leaves no slot behind, so that the next start reads the rows again: none is lost, whatever dies.
+
+use pgoutput::{Column, Relation, ReplicaIdentity};
+
+use super::connection::{Connection, Row};
+use super::error::SourceError;
+use super::wal::{quote_identifier, quote_literal};
+use crate::connector_config::ConnectorConfig;
+use crate::pipeline::{Pipeline, PipelineError};
+use crate::sink::Sink;
+
+/// Rows that are fetched at once: bounds the memory, whatever the size of the table.
+const FETCH_ROWS: usize = 500;
+
+/// Longest name of a slot: PostgreSQL's NAMEDATALEN less the terminating byte.
+const SLOT_NAME_MAX: usize = 63;
+
+/// Ends the name of the temporary slot.
+const SUFFIX: &str = "_snapshot";
+
+/// Publishes the rows of all captured tables and creates the slot.
+///
+/// # Errors
+/// When PostgreSQL refuses, a row cannot be published, or the sink fails. No slot is left behind then.
+pub async fn run<S: Sink>(
+    connection: &mut Connection,
+    pipeline: &mut Pipeline<'_, S>,
+    connector: &ConnectorConfig,
+) -> Result<(), PipelineError> {
+    let temporary = temporary_name(&connector.slot);
+    connection
+        .query("begin a snapshot", "begin transaction isolation level repeatable read read only")
+        .await?;
+    let create = format!(
+        "CREATE_REPLICATION_SLOT {} TEMPORARY LOGICAL pgoutput USE_SNAPSHOT",
+        quote_identifier(&temporary)
+    );
+    connection.query("create the replication slot of a snapshot", &create).await?;
+    let mut rows = 0;
+    for table in tables(connection, connector).await? {
+        rows += read_table(connection, pipeline, connector, &table).await?;
+    }
+    pipeline.settle().await?;
+    connection.query("end a snapshot", "commit").await?;
+    let copy = format!(
+        "select pg_copy_logical_replication_slot({}, {}, false)",
+        quote_literal(&temporary),
+        quote_literal(&connector.slot)
+    );
+    connection.query(&format!("create replication slot \"{}\"", connector.slot), &copy).await?;
+    let drop = format!("select pg_drop_replication_slot({})", quote_literal(&temporary));
+    connection.query("drop the replication slot of a snapshot", &drop).await?;
+    tracing::info!(
+        connector.name = connector.name,
+        rows,
+        "snapshot of the existing rows published"
+    );
+    Ok(())
+}
+
+/// A table to be read.
+#[derive(Debug)]
+struct Table {
+    id: u32,
+    schema: String,
+    name: String,
+}
+
+async fn tables(
+    connection: &mut Connection,
+    connector: &ConnectorConfig,
+) -> Result<Vec<Table>, SourceError> {
+    // What the publication delivers: of a partitioned table its partitions, as in the stream.
+    let sql = format!(
+        "select c.oid, n.nspname, c.relname from pg_publication_tables p \
+         join pg_namespace n on n.nspname = p.schemaname \
+         join pg_class c on c.relnamespace = n.oid and c.relname = p.tablename \
+         where p.pubname = {} order by 2, 3",
+        quote_literal(&connector.publication.name)
+    );
+    let rows = connection.query("look at the published tables", &sql).await?;
+    let table = |row: Row| match <[Option<String>; 3]>::try_from(row) {
+        Ok([Some(id), Some(schema), Some(name)]) => {
+            Some(Table { id: id.parse().ok()?, schema, name })
+        }
+        _ => None,
+    };
+    let captured = |table: &Table| connector.table_filter.captures(&table.schema, &table.name);
+    Ok(rows.into_iter().filter_map(table).filter(captured).collect())
+}
+
+async fn read_table<S: Sink>(
+    connection: &mut Connection,
+    pipeline: &mut Pipeline<'_, S>,
+    connector: &ConnectorConfig,
+    table: &Table,
+) -> Result<usize, PipelineError> {
+    let facts = columns(connection, table).await?;
+    let relation = Relation {
+        id: table.id,
+        namespace: &table.schema,
+        name: &table.name,
+        replica_identity: ReplicaIdentity::Default,
+        columns: facts.iter().map(ColumnFacts::as_column).collect(),
+    };
+    pipeline.learn(&relation, connection).await?;
+    let names: Vec<String> = facts.iter().map(|column| quote_identifier(&column.name)).collect();
+    let (schema, name) = (quote_identifier(&table.schema), quote_identifier(&table.name));
+    let doing = format!("read table {schema}.{name}");
+    let declare = format!(
+        "declare outbox_snapshot no scroll cursor for select {} from only {schema}.{name}",
+        names.join(", ")
+    );
+    connection.query(&doing, &declare).await?;
+    let fetch = format!("fetch {FETCH_ROWS} from outbox_snapshot");
+    let mut count = 0;
+    loop {
+        let rows = connection.query(&doing, &fetch).await?;
+        let fetched = rows.len();
+        for row in rows {
+            pipeline.read(table.id, &row).await?;
+        }
+        count += fetched;
+        if fetched < FETCH_ROWS {
+            break;
+        }
+        tracing::info!(connector.name = connector.name, rows = count, "reading the existing rows");
+    }
+    connection.query(&doing, "close outbox_snapshot").await?;
+    Ok(count)
+}
+
+/// What a pgoutput relation says of a column.
+#[derive(Debug)]
+struct ColumnFacts {
+    name: String,
+    type_id: u32,
+    type_modifier: i32,
+    key: bool,
+}
+
+impl ColumnFacts {
+    fn as_column(&self) -> Column<'_> {
+        Column {
+            key: self.key,
+            name: &self.name,
+            type_id: self.type_id,
+            type_modifier: self.type_modifier,
+        }
+    }
+}
+
+/// The columns as pgoutput would send them: in order, without dropped and generated ones.
+async fn columns(
+    connection: &mut Connection,
+    table: &Table,
+) -> Result<Vec<ColumnFacts>, SourceError> {
+    let sql = format!(
+        "select a.attname, a.atttypid, a.atttypmod, coalesce(a.attnum = any(i.indkey), false) \
+         from pg_attribute a left join pg_index i on i.indrelid = a.attrelid and i.indisprimary \
+         where a.attrelid = {} and a.attnum > 0 and not a.attisdropped and a.attgenerated = '' \
+         order by a.attnum",
+        table.id
+    );
+    let rows = connection.query("look at the columns", &sql).await?;
+    let facts = |row: Row| match <[Option<String>; 4]>::try_from(row) {
+        Ok([Some(name), Some(type_id), Some(modifier), Some(key)]) => Some(ColumnFacts {
+            name,
+            type_id: type_id.parse().ok()?,
+            type_modifier: modifier.parse().ok()?,
+            key: key == "t",
+        }),
+        _ => None,
+    };
+    Ok(rows.into_iter().filter_map(facts).collect())
+}
+
+fn temporary_name(slot: &str) -> String {
+    // Slot names are ASCII, so that they can be cut anywhere.
+    let kept = slot.len().min(SLOT_NAME_MAX - SUFFIX.len());
+    format!("{}{SUFFIX}", slot.get(..kept).unwrap_or(slot))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_temporary_slot_has_a_legal_name() {
+        assert_eq!(temporary_name("debezium"), "debezium_snapshot");
+        assert_eq!(temporary_name(&"s".repeat(63)).len(), 63);
+    }
+}

@@ -1,0 +1,220 @@
+//! The WAL stream: frames in, acknowledgements out, on one replication connection.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::{Buf, BytesMut};
+use pgoutput::Lsn;
+use pgoutput::frame::{self, Frame, StatusUpdate};
+use postgres_protocol::message::backend;
+
+use super::connection::{Connection, MESSAGE_LENGTH_MAX, refused};
+use super::error::SourceError;
+
+/// PostgreSQL counts its clock from 2000-01-01 UTC; this is that day in microseconds since 1970.
+pub const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
+
+/// A buffer above this size is given back once it is empty: one large row must not cost its memory for ever.
+const INBOX_KEPT: usize = 1 << 20;
+
+/// Length of a message's header: its kind and its length.
+const HEADER: usize = 5;
+
+/// What a stream is started with.
+#[derive(Debug, Clone)]
+pub struct StreamOptions {
+    /// Replication slot, which must exist.
+    pub slot: String,
+    /// Publications, which must exist.
+    pub publication: String,
+    /// Ask for logical decoding messages (PostgreSQL 14 and later).
+    pub messages: bool,
+}
+
+/// A running stream from a replication slot.
+#[derive(Debug)]
+pub struct WalStream {
+    connection: Connection,
+    /// Bytes of the frame that `next_frame` gave last; they are dropped at its next call.
+    taken: usize,
+    received_lsn: Lsn,
+}
+
+impl WalStream {
+    /// Starts streaming from where the slot stands: the slot's `confirmed_flush_lsn` is the one position.
+    ///
+    /// # Errors
+    /// When the server refuses, for instance because the slot is active elsewhere.
+    pub async fn start(
+        mut connection: Connection,
+        options: &StreamOptions,
+    ) -> Result<Self, SourceError> {
+        let messages = if options.messages { ", messages 'true'" } else { "" };
+        let command = format!(
+            "START_REPLICATION SLOT {} LOGICAL 0/0 (proto_version '1', publication_names {}{messages})",
+            quote_identifier(&options.slot),
+            quote_literal(&quote_identifier(&options.publication)),
+        );
+        connection.send_command(&command).await?;
+        loop {
+            // CopyBothResponse is the one message that postgres-protocol does not know.
+            if connection.inbox.first() == Some(&b'W') {
+                match take_message_length(&connection.inbox)? {
+                    Some(length) => {
+                        connection.inbox.advance(length);
+                        return Ok(Self { connection, taken: 0, received_lsn: Lsn::ZERO });
+                    }
+                    None => connection.fill().await?,
+                }
+            } else if connection.inbox.is_empty() {
+                connection.fill().await?;
+            } else if let backend::Message::ErrorResponse(body) = connection.message().await? {
+                return Err(refused(&format!("stream from slot \"{}\"", options.slot), &body));
+            }
+        }
+    }
+
+    /// The next frame that has arrived whole; `None` when more must be read with [`Self::fill`].
+    ///
+    /// # Errors
+    /// When the server ends the stream, reports an error, or sends what is no frame.
+    pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, SourceError> {
+        self.connection.inbox.advance(std::mem::take(&mut self.taken));
+        loop {
+            let Some(length) = take_message_length(&self.connection.inbox)? else {
+                self.release_memory();
+                return Ok(None);
+            };
+            match self.connection.inbox[0] {
+                b'd' => {
+                    self.taken = length;
+                    let frame = frame::decode(&self.connection.inbox[HEADER..length])?;
+                    let (Frame::WalData(frame::WalData { wal_end, .. })
+                    | Frame::Keepalive(frame::Keepalive { wal_end, .. })) = frame;
+                    self.received_lsn = self.received_lsn.max(wal_end);
+                    return Ok(Some(frame));
+                }
+                b'E' => return Err(self.server_error(length)),
+                // CopyDone, CommandComplete: the server ends the stream, as it does at a shutdown.
+                b'c' | b'C' => {
+                    let address = self.connection.address().to_owned();
+                    return Err(SourceError::Closed { address });
+                }
+                // Notices and parameter changes may come at any time.
+                _ => self.connection.inbox.advance(length),
+            }
+        }
+    }
+
+    /// Waits for bytes and reads them. Cancel safe.
+    ///
+    /// # Errors
+    /// When the connection is closed or breaks.
+    pub async fn fill(&mut self) -> Result<(), SourceError> {
+        self.connection.inbox.advance(std::mem::take(&mut self.taken));
+        self.connection.fill().await
+    }
+
+    /// Tells the server that everything up to `confirmed_lsn` is stored elsewhere and may be forgotten.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub async fn acknowledge(&mut self, confirmed_lsn: Lsn) -> Result<(), SourceError> {
+        let update = StatusUpdate {
+            received_lsn: self.received_lsn.max(confirmed_lsn),
+            flushed_lsn: confirmed_lsn,
+            client_time_us: now_us() - POSTGRES_EPOCH_US,
+        };
+        self.connection.send_copy_data(&update.encode()).await
+    }
+
+    /// The highest end of WAL that the server has told of.
+    #[must_use]
+    pub const fn received_lsn(&self) -> Lsn {
+        self.received_lsn
+    }
+
+    /// Ends the stream, so that the slot is free at once.
+    pub async fn close(self) {
+        self.connection.close().await;
+    }
+
+    fn server_error(&mut self, length: usize) -> SourceError {
+        let mut message = self.connection.inbox.split_to(length);
+        match backend::Message::parse(&mut message) {
+            Ok(Some(backend::Message::ErrorResponse(body))) => refused("go on streaming", &body),
+            _ => SourceError::Protocol("an error message that cannot be read".to_owned()),
+        }
+    }
+
+    fn release_memory(&mut self) {
+        let inbox = &mut self.connection.inbox;
+        if inbox.is_empty() && inbox.capacity() > INBOX_KEPT {
+            *inbox = BytesMut::new();
+        }
+    }
+}
+
+/// Microseconds since 1970; zero on a machine whose clock stands before that.
+#[must_use]
+pub fn now_us() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .ok()
+        .and_then(|elapsed| i64::try_from(elapsed.as_micros()).ok())
+        .unwrap_or_default()
+}
+
+/// Length of the first message in `inbox`, header included, if it is there whole.
+fn take_message_length(inbox: &[u8]) -> Result<Option<usize>, SourceError> {
+    let Some(header) = inbox.first_chunk::<HEADER>() else { return Ok(None) };
+    let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]) as usize;
+    if !(4..=MESSAGE_LENGTH_MAX).contains(&length) {
+        return Err(SourceError::Protocol(format!("a message of {length} bytes")));
+    }
+    Ok((inbox.len() > length).then_some(length + 1))
+}
+
+/// A name for use in SQL, in double quotes.
+#[must_use]
+pub fn quote_identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A text for use in SQL, in single quotes; right whatever `standard_conforming_strings` says.
+#[must_use]
+pub fn quote_literal(text: &str) -> String {
+    let doubled = text.replace('\'', "''");
+    if doubled.contains('\\') {
+        format!(" E'{}'", doubled.replace('\\', "\\\\"))
+    } else {
+        format!("'{doubled}'")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_taken_only_when_it_is_whole() {
+        let message = [b'd', 0, 0, 0, 6, b'x', b'y'];
+        for length in 0..message.len() {
+            assert!(take_message_length(&message[..length]).unwrap().is_none(), "{length}");
+        }
+        assert_eq!(take_message_length(&message).unwrap(), Some(7));
+        assert_eq!(take_message_length(&[&message[..], b"d"].concat()).unwrap(), Some(7));
+    }
+
+    #[test]
+    fn a_message_of_impossible_length_is_refused() {
+        assert!(take_message_length(&[b'd', 0, 0, 0, 3]).is_err());
+        assert!(take_message_length(&[b'd', 0xFF, 0xFF, 0xFF, 0xFF]).is_err());
+    }
+
+    #[test]
+    fn quoting_leaves_no_way_out() {
+        assert_eq!(quote_identifier(r#"a"b"#), r#""a""b""#);
+        assert_eq!(quote_literal("a'b"), "'a''b'");
+        assert_eq!(quote_literal(r"a\'b"), r" E'a\\''b'");
+    }
+}

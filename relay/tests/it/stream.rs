@@ -1,0 +1,496 @@
+//! From the WAL to the sink, on a real PostgreSQL: with a sink in memory where the moment of a confirmation matters.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use relay::config::WorkerConfig;
+use relay::connector_config::ConnectorConfig;
+use relay::record::Record;
+use relay::sink::SinkError;
+use relay::sink::memory::{MemorySink, MemorySinkControl};
+use relay::task::{self, TaskHandle, TaskState};
+use sqlx::{Connection, PgConnection};
+use testbed::{PostgresDatabase, eventually, servers, unique_name};
+
+/// Within this time each fact must have become true; none takes a tenth of it on an idle machine.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A database with an outbox, and a connector on it.
+struct Outbox {
+    database: PostgresDatabase,
+    sql: PgConnection,
+    properties: BTreeMap<String, String>,
+    slot: String,
+}
+
+impl Outbox {
+    async fn new() -> Result<Self> {
+        let database = servers().await?.postgres_database().await?;
+        let mut sql = PgConnection::connect(&database.url()).await?;
+        sqlx::raw_sql(
+            "create schema inventory; \
+             create table inventory.outboxevent (id uuid primary key default gen_random_uuid(), \
+             aggregatetype varchar(255) not null, aggregateid varchar(255) not null, \
+             type varchar(255) not null, timestamp timestamptz not null default now(), payload jsonb, \
+             tracingspancontext varchar(256)); \
+             create table inventory.other (id int primary key, text text)",
+        )
+        .execute(&mut sql)
+        .await?;
+        let slot = unique_name("slot").replace('-', "_");
+        let properties = properties(&database, &slot);
+        Ok(Self { database, sql, properties, slot })
+    }
+
+    fn with(mut self, option: &str, value: &str) -> Self {
+        self.properties.insert(option.to_owned(), value.to_owned());
+        self
+    }
+
+    fn config(&self) -> Result<(Arc<ConnectorConfig>, Arc<WorkerConfig>)> {
+        let worker = WorkerConfig {
+            shutdown_timeout: Duration::from_secs(10),
+            ..WorkerConfig::default()
+        };
+        let Ok(connector) = ConnectorConfig::parse(&self.properties, &worker) else {
+            bail!("the options are refused");
+        };
+        Ok((Arc::new(connector), Arc::new(worker)))
+    }
+
+    /// Starts the connector with a sink in memory.
+    fn start(&self, room: usize, confirm_at_once: bool) -> Result<(TaskHandle, MemorySinkControl)> {
+        let (sink, control) = MemorySink::new(room, confirm_at_once);
+        let (connector, worker) = self.config()?;
+        Ok((task::start_with_sink(connector, worker, sink), control))
+    }
+
+    async fn execute(&mut self, sql: &str) -> Result<()> {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned())).execute(&mut self.sql).await?;
+        Ok(())
+    }
+
+    /// Inserts and deletes an outbox row in one transaction, as order-service does.
+    async fn emit(&mut self, aggregate_id: &str) -> Result<()> {
+        self.execute(&format!(
+            "begin; insert into inventory.outboxevent (aggregatetype, aggregateid, type, payload) \
+             values ('Order', '{aggregate_id}', 'OrderCreated', '{{\"id\": {aggregate_id}}}'); \
+             delete from inventory.outboxevent; commit"
+        ))
+        .await
+    }
+
+    /// Waits until the slot is being read from.
+    async fn streaming(&self) -> Result<()> {
+        let (url, slot) = (self.database.url(), &self.slot);
+        eventually("the slot is active", DEADLINE, || async {
+            let mut sql = PgConnection::connect(&url).await?;
+            let active: Option<(bool,)> =
+                sqlx::query_as("select active from pg_replication_slots where slot_name = $1")
+                    .bind(slot)
+                    .fetch_optional(&mut sql)
+                    .await?;
+            Ok(active.filter(|(active,)| *active).map(|_| ()))
+        })
+        .await
+    }
+
+    /// Whether everything up to the end of the WAL, as it is now, was acknowledged.
+    async fn acknowledged(&mut self, lsn: &str) -> Result<bool> {
+        let (acknowledged,) = sqlx::query_as(
+            "select confirmed_flush_lsn >= $2::pg_lsn from pg_replication_slots where slot_name = $1",
+        )
+        .bind(&self.slot)
+        .bind(lsn)
+        .fetch_one(&mut self.sql)
+        .await?;
+        Ok(acknowledged)
+    }
+
+    async fn wal_end(&mut self) -> Result<String> {
+        let (lsn,) = sqlx::query_as("select pg_current_wal_lsn()::text")
+            .fetch_one(&mut self.sql)
+            .await?;
+        Ok(lsn)
+    }
+
+    async fn until_acknowledged(&mut self, lsn: &str) -> Result<()> {
+        let (url, slot, lsn) = (self.database.url(), self.slot.clone(), lsn.to_owned());
+        eventually("the slot is acknowledged", DEADLINE, || async {
+            let mut sql = PgConnection::connect(&url).await?;
+            let (done,): (bool,) = sqlx::query_as(
+                "select confirmed_flush_lsn >= $2::pg_lsn from pg_replication_slots where slot_name = $1",
+            )
+            .bind(&slot)
+            .bind(&lsn)
+            .fetch_one(&mut sql)
+            .await?;
+            Ok(done.then_some(()))
+        })
+        .await
+    }
+}
+
+fn properties(database: &PostgresDatabase, slot: &str) -> BTreeMap<String, String> {
+    let port = database.port.to_string();
+    [
+        ("name", "outbox-connector"),
+        ("connector.class", "io.debezium.connector.postgresql.PostgresConnector"),
+        ("plugin.name", "pgoutput"),
+        ("database.hostname", &database.host),
+        ("database.port", &port),
+        ("database.user", &database.user),
+        ("database.password", &database.password),
+        ("database.dbname", &database.name),
+        ("topic.prefix", "dbserver1"),
+        ("slot.name", slot),
+        ("publication.autocreate.mode", "filtered"),
+        ("table.include.list", "inventory.outboxevent"),
+        ("extended.headers.enabled", "false"),
+        ("transforms", "outbox"),
+        ("transforms.outbox.type", "io.debezium.transforms.outbox.EventRouter"),
+        ("transforms.outbox.route.topic.replacement", "${routedByValue}Events"),
+        ("transforms.outbox.table.fields.additional.placement", "type:header:eventType"),
+        ("transforms.outbox.table.expand.json.payload", "true"),
+        ("key.converter", "org.apache.kafka.connect.storage.StringConverter"),
+        ("value.converter", "org.apache.kafka.connect.json.JsonConverter"),
+        ("value.converter.schemas.enable", "false"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into()
+}
+
+async fn records(control: &MemorySinkControl, count: usize) -> Result<Vec<Record>> {
+    eventually(&format!("{count} records"), DEADLINE, || async {
+        let records = control.records();
+        Ok((records.len() >= count).then_some(records))
+    })
+    .await
+}
+
+fn keys(records: &[Record]) -> Vec<String> {
+    let key = |record: &Record| String::from_utf8_lossy(record.key.as_deref().unwrap_or_default()).into_owned();
+    records.iter().map(key).collect()
+}
+
+#[tokio::test]
+async fn a_row_becomes_a_record_with_topic_key_headers_and_plain_json() -> Result<()> {
+    let mut outbox = Outbox::new().await?;
+    let (task, control) = outbox.start(100, true)?;
+    outbox.streaming().await?;
+    outbox.emit("1").await?;
+    let records = records(&control, 1).await?;
+    let record = &records[0];
+    assert_eq!(record.topic, "OrderEvents");
+    assert_eq!(record.partition, None);
+    assert_eq!(record.key.as_deref(), Some(&b"1"[..]));
+    assert_eq!(record.value.as_deref(), Some(&br#"{"id":1}"#[..]));
+    let names: Vec<&str> = record.headers.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["id", "eventType"]);
+    assert_eq!(record.headers[1].1.as_deref(), Some(&b"OrderCreated"[..]));
+    task.stop().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn nothing_is_acknowledged_before_it_is_confirmed() -> Result<()> {
+    let mut outbox = Outbox::new().await?;
+    let (task, control) = outbox.start(100, false)?;
+    outbox.streaming().await?;
+    let before = outbox.wal_end().await?;
+    outbox.emit("1").await?;
+    let after_first = outbox.wal_end().await?;
+    outbox.emit("2").await?;
+    records(&control, 2).await?;
+    // Traffic in other tables brings keepalives and status updates, none of which may pass the open records.
+    for id in 0..50 {
+        outbox.execute(&format!("insert into inventory.other values ({id}, 'x')")).await?;
+    }
+    outbox.until_acknowledged(&before).await?;
+    assert!(!outbox.acknowledged(&after_first).await?, "acknowledged without a confirmation");
+    control.confirm_all();
+    let end = outbox.wal_end().await?;
+    outbox.until_acknowledged(&end).await?;
+    task.stop().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_quiet_outbox_in_a_busy_database_holds_back_no_wal() -> Result<()> {
+    let mut outbox = Outbox::new().await?;
+    let (task, control) = outbox.start(100, true)?;
+    outbox.streaming().await?;
+    for id in 0..100 {
+        outbox.execute(&format!("insert into inventory.other values ({id}, 'x')")).await?;
+    }
+    let end = outbox.wal_end().await?;
+    outbox.until_acknowledged(&end).await?;
+    assert!(control.records().is_empty());
+    task.stop().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn updates_deletes_and_rolled_back_rows_make_no_record() -> Result<()> {
+    let mut outbox = Outbox::new().await?;
+    let (task, control) = outbox.start(100, true)?;
+    outbox.streaming().await?;
+    let insert = "insert into inventory.outboxevent (aggregatetype, aggregateid, type, payload)";
+    outbox
+        .execute(&format!("begin; {insert} values ('Order', '8', 'OrderCreated', '{{}}'); rollback"))
+        .await?;
+    // As the original order-service does: insert, update and delete in one transaction.
+    outbox
+        .execute(&format!(
+            "begin; {insert} values ('Order', '9', 'OrderCreated', '{{}}'); \
+             update inventory.outboxevent set type = type; delete from inventory.outboxevent; commit"
+        ))
+        .await?;
+    outbox.emit("10").await?;
+    assert_eq!(keys(&records(&control, 2).await?), ["9", "10"]);
+    assert_eq!(task.state(), TaskState::Running);
+    task.stop().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn rows_that_exist_at_the_first_start_are_published_once() -> Result<()> {
+    let mut outbox = Outbox::new().await?;
+    outbox
+        .execute(
+            "insert into inventory.outboxevent (aggregatetype, aggregateid, type, payload) \
+             select 'Order', n::text, 'OrderCreated', '{}' from generate_series(1, 1200) n",
+        )
+        .await?;
+    let (task, control) = outbox.start(100, false)?;
+    // The sink is full long before the table is read: nothing moves until it confirms.
+    records(&control, 100).await?;
+    control.confirm_at_once();
+    outbox.streaming().await?;
+    outbox.emit("1201").await?;
+    let published = keys(&records(&control, 1201).await?);
+    let expected: Vec<String> = (1..=1201).map(|number| number.to_string()).collect();
+    assert_eq!(published, expected);
+    task.stop().await;
+
+    let (task, control) = outbox.start(100, true)?;
+    outbox.streaming().await?;
+    outbox.emit("1202").await?;
+    assert_eq!(keys(&records(&control, 1).await?), ["1202"]);
+    task.stop().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_start_that_died_within_the_snapshot_reads_it_again() -> Result<()> {
+    let mut outbox = Outbox::new().await?;
+    for id in 1..=3 {
+        outbox
+            .execute(&format!(
+                "insert into inventory.outboxevent (aggregatetype, aggregateid, type, payload) \
+                 values ('Order', '{id}', 'OrderCreated', '{{}}')"
+            ))
+            .await?;
+    }
+    let (task, control) = outbox.start(2, false)?;
+    records(&control, 2).await?;
+    drop(task);
+    // The first start has ended with two rows published and none confirmed: no slot is there.
+    let (url, slot) = (outbox.database.url(), outbox.slot.clone());
+    let (task, control) = outbox.start(100, true)?;
+    assert_eq!(keys(&records(&control, 3).await?), ["1", "2", "3"]);
+    outbox.streaming().await?;
+    let mut sql = PgConnection::connect(&url).await?;
+    let slots: Vec<(String,)> = sqlx::query_as(
+        "select slot_name::text from pg_replication_slots where database = current_database()",
+    )
+    .fetch_all(&mut sql)
+    .await?;
+    assert_eq!(slots, [(slot,)]);
+    task.stop().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_a_snapshot_existing_rows_are_left_alone() -> Result<()> {
+    let mut outbox = Outbox::new().await?.with("snapshot.mode", "no_data");
+    outbox
+        .execute(
+            "insert into inventory.outboxevent (aggregatetype, aggregateid, type, payload) \
+             values ('Order', '1', 'OrderCreated', '{}')",
+        )
+        .await?;
+    let (task, control) = outbox.start(100, true)?;
+    outbox.streaming().await?;
+    outbox.emit("2").await?;
+    assert_eq!(keys(&records(&control, 1).await?), ["2"]);
+    task.stop().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_lost_connection_repeats_nothing_that_was_published() -> Result<()> {
+    let mut outbox = Outbox::new().await?;
+    let (task, control) = outbox.start(100, false)?;
+    outbox.streaming().await?;
+    for id in 1..=5 {
+        outbox.emit(&id.to_string()).await?;
+    }
+    records(&control, 5).await?;
+    outbox
+        .execute(&format!(
+            "select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = '{}'",
+            outbox.slot
+        ))
+        .await?;
+    // Nothing was acknowledged, so PostgreSQL sends the five again; they are in flight or confirmed already.
+    control.confirm_at_once();
+    outbox.emit("6").await?;
+    assert_eq!(keys(&records(&control, 6).await?), ["1", "2", "3", "4", "5", "6"]);
+    let end = outbox.wal_end().await?;
+    outbox.until_acknowledged(&end).await?;
+    assert_eq!(control.records().len(), 6);
+    task.stop().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_full_sink_stops_the_reading_and_loses_nothing() -> Result<()> {
+    let mut outbox = Outbox::new().await?;
+    let (task, control) = outbox.start(10, false)?;
+    outbox.streaming().await?;
+    outbox
+        .execute(
+            "insert into inventory.outboxevent (aggregatetype, aggregateid, type, payload) \
+             select 'Order', n::text, 'OrderCreated', '{}' from generate_series(1, 5000) n",
+        )
+        .await?;
+    assert_eq!(records(&control, 10).await?.len(), 10);
+    control.confirm_at_once();
+    let published = keys(&records(&control, 5000).await?);
+    let expected: Vec<String> = (1..=5000).map(|number| number.to_string()).collect();
+    assert_eq!(published, expected);
+    let end = outbox.wal_end().await?;
+    outbox.until_acknowledged(&end).await?;
+    task.stop().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stop_drains_what_is_in_flight_and_the_next_start_repeats_nothing() -> Result<()> {
+    let mut outbox = Outbox::new().await?;
+    let (task, control) = outbox.start(10, false)?;
+    outbox.streaming().await?;
+    outbox
+        .execute(
+            "insert into inventory.outboxevent (aggregatetype, aggregateid, type, payload) \
+             select 'Order', n::text, 'OrderCreated', '{}' from generate_series(1, 50) n",
+        )
+        .await?;
+    records(&control, 10).await?;
+    // Half a transaction is published: the stop goes on to its end.
+    let stopping = tokio::spawn(task.stop());
+    control.confirm_at_once();
+    stopping.await.context("stop")?;
+    assert_eq!(control.records().len(), 50);
+
+    let (task, control) = outbox.start(100, true)?;
+    outbox.streaming().await?;
+    outbox.emit("51").await?;
+    assert_eq!(keys(&records(&control, 1).await?), ["51"]);
+    task.stop().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_refused_record_stops_the_task_with_a_trace_and_is_not_acknowledged() -> Result<()> {
+    let mut outbox = Outbox::new().await?;
+    let (task, control) = outbox.start(100, false)?;
+    outbox.streaming().await?;
+    let before = outbox.wal_end().await?;
+    outbox.emit("1").await?;
+    records(&control, 1).await?;
+    control.refuse_one(SinkError::Record {
+        topic: "OrderEvents".to_owned(),
+        reason: "it is larger than the topic takes".to_owned(),
+    });
+    let mut state = task.subscribe();
+    let failed = tokio::time::timeout(DEADLINE, state.wait_for(|state| *state != TaskState::Running));
+    let TaskState::Failed { trace } = failed.await??.clone() else { bail!("not failed") };
+    assert!(trace.contains("OrderEvents") && trace.contains("restart"), "{trace}");
+    let end = outbox.wal_end().await?;
+    assert!(!outbox.acknowledged(&end).await?);
+    assert!(outbox.acknowledged(&before).await? || control.records().len() == 1);
+
+    let (task, control) = outbox.start(100, true)?;
+    assert_eq!(keys(&records(&control, 1).await?), ["1"]);
+    task.stop().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_routed_stops_the_task_and_names_table_and_position() -> Result<()> {
+    let mut outbox = Outbox::new().await?;
+    outbox
+        .execute("alter table inventory.outboxevent alter aggregatetype drop not null")
+        .await?;
+    let (task, control) = outbox.start(100, true)?;
+    outbox.streaming().await?;
+    outbox
+        .execute(
+            "insert into inventory.outboxevent (aggregateid, type, payload) \
+             values ('1', 'OrderCreated', '{}')",
+        )
+        .await?;
+    let mut state = task.subscribe();
+    let failed = tokio::time::timeout(DEADLINE, state.wait_for(|state| *state != TaskState::Running));
+    let TaskState::Failed { trace } = failed.await??.clone() else { bail!("not failed") };
+    assert!(trace.contains("inventory.outboxevent") && trace.contains("aggregatetype"), "{trace}");
+    assert!(trace.contains("0/"), "{trace}");
+    assert!(control.records().is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_second_relay_stands_by_until_the_slot_is_free() -> Result<()> {
+    let mut outbox = Outbox::new().await?;
+    let (first, first_control) = outbox.start(100, true)?;
+    outbox.streaming().await?;
+    let (second, second_control) = outbox.start(100, true)?;
+    outbox.emit("1").await?;
+    records(&first_control, 1).await?;
+    assert_eq!(second.state(), TaskState::Running);
+    assert!(second_control.records().is_empty());
+    first.stop().await;
+    outbox.emit("2").await?;
+    assert_eq!(keys(&records(&second_control, 1).await?), ["2"]);
+    second.stop().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_outbox_table_may_come_later() -> Result<()> {
+    let mut outbox = Outbox::new().await?;
+    outbox.execute("alter table inventory.outboxevent rename to later").await?;
+    let (task, control) = outbox.start(100, true)?;
+    outbox.execute("alter table inventory.later rename to outboxevent").await?;
+    outbox.streaming().await?;
+    outbox.emit("1").await?;
+    assert_eq!(keys(&records(&control, 1).await?), ["1"]);
+    task.stop().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_wrong_password_stops_the_task_and_is_not_shown() -> Result<()> {
+    let outbox = Outbox::new().await?.with("database.password", "a-wrong-secret");
+    let (task, _control) = outbox.start(100, true)?;
+    let mut state = task.subscribe();
+    let failed = tokio::time::timeout(DEADLINE, state.wait_for(|state| *state != TaskState::Running));
+    let TaskState::Failed { trace } = failed.await??.clone() else { bail!("not failed") };
+    assert!(trace.contains("28P01"), "{trace}");
+    assert!(!trace.contains("a-wrong-secret"));
+    Ok(())
+}
