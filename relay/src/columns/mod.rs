@@ -11,6 +11,7 @@ mod filter;
 mod geometry;
 mod hstore;
 mod interval;
+mod key_change;
 mod kind;
 mod modes;
 mod schema;
@@ -26,6 +27,7 @@ use event_router::naming::topic_safe;
 use pgoutput::{Relation, TupleColumn};
 
 pub use catalog::{COLUMN_QUERY, Catalog, ColumnFacts, PgType, TYPE_QUERY, TypeForm, TypeRegistry};
+pub use key_change::{NEW_KEY_HEADER, OLD_KEY_HEADER};
 pub use modes::{BinaryMode, DecimalMode, HstoreMode, IntervalMode, TimePrecisionMode, ValueModes};
 
 use filter::ColumnChange;

@@ -9,59 +9,59 @@ use serde_json::Value;
 
 /// A case.
 #[derive(Debug, Deserialize)]
-pub struct Case {
-    pub name: String,
-    pub area: String,
-    pub connector_config: BTreeMap<String, String>,
-    pub setup: Vec<String>,
-    pub sql: Vec<String>,
+pub(crate) struct Case {
+    pub(crate) name: String,
+    pub(crate) area: String,
+    pub(crate) connector_config: BTreeMap<String, String>,
+    pub(crate) setup: Vec<String>,
+    pub(crate) sql: Vec<String>,
     #[serde(default)]
-    pub live_sql: Vec<String>,
-    pub expected: Expected,
+    pub(crate) live_sql: Vec<String>,
+    pub(crate) expected: Expected,
     #[serde(default)]
-    pub compare: Option<String>,
+    pub(crate) compare: Option<String>,
     #[serde(default)]
-    pub alternatives: Vec<Vec<ExpectedRecord>>,
+    pub(crate) alternatives: Vec<Vec<ExpectedRecord>>,
     #[serde(default)]
-    pub requires: Option<String>,
+    pub(crate) requires: Option<String>,
 }
 
 /// What Debezium made of it.
 #[derive(Debug, Deserialize)]
-pub struct Expected {
-    pub records: Vec<ExpectedRecord>,
-    pub error: Option<ExpectedError>,
-    pub logs: Vec<ExpectedLog>,
+pub(crate) struct Expected {
+    pub(crate) records: Vec<ExpectedRecord>,
+    pub(crate) error: Option<ExpectedError>,
+    pub(crate) logs: Vec<ExpectedLog>,
 }
 
 /// A record; byte strings in one of the forms that the README of the vectors describes.
 #[derive(Debug, Deserialize)]
-pub struct ExpectedRecord {
-    pub topic: String,
-    pub partition: Option<i32>,
-    pub key: Value,
-    pub value: Value,
-    pub headers: Vec<(String, Value)>,
-    pub timestamp: Value,
+pub(crate) struct ExpectedRecord {
+    pub(crate) topic: String,
+    pub(crate) partition: Option<i32>,
+    pub(crate) key: Value,
+    pub(crate) value: Value,
+    pub(crate) headers: Vec<(String, Value)>,
+    pub(crate) timestamp: Value,
     #[serde(default)]
-    pub repeats: bool,
+    pub(crate) repeats: bool,
 }
 
 /// Where the task failed.
 #[derive(Debug, Deserialize)]
-pub struct ExpectedError {
-    pub stage: String,
+pub(crate) struct ExpectedError {
+    pub(crate) stage: String,
 }
 
 /// A line of the log.
 #[derive(Debug, Deserialize)]
-pub struct ExpectedLog {
-    pub level: String,
+pub(crate) struct ExpectedLog {
+    pub(crate) level: String,
 }
 
 impl Case {
     /// All cases of a folder, in the order of the file names.
-    pub fn read_all(folder: &Path) -> Result<Vec<Self>> {
+    pub(crate) fn read_all(folder: &Path) -> Result<Vec<Self>> {
         let mut files: Vec<_> = std::fs::read_dir(folder)
             .with_context(|| format!("cannot read {}", folder.display()))?
             .collect::<Result<Vec<_>, _>>()?;

@@ -11,17 +11,22 @@ use crate::case::{Case, ExpectedRecord};
 use crate::play::{EVENT_TS_MS, Played};
 
 /// The first difference; none where there is none.
-pub fn difference(case: &Case, played: &Played) -> Option<String> {
+pub(crate) fn difference(case: &Case, played: &Played) -> Option<String> {
     let kind = case.compare.as_deref();
     let expected_stage = case.expected.error.as_ref().map(|error| error.stage.as_str());
     if played.error.as_ref().map(|(stage, _)| *stage) != expected_stage {
-        return Some(format!("stage of the error: {:?}, expected {expected_stage:?}", played.error));
+        return Some(format!(
+            "stage of the error: {:?}, expected {expected_stage:?}",
+            played.error
+        ));
     }
     let mut variants = vec![&case.expected.records];
     variants.extend(&case.alternatives);
     let as_json = kind == Some("json");
-    let differences: Vec<_> =
-        variants.iter().filter_map(|records| records_differ(records, &played.records, as_json)).collect();
+    let differences: Vec<_> = variants
+        .iter()
+        .filter_map(|records| records_differ(records, &played.records, as_json))
+        .collect();
     if differences.len() == variants.len() {
         return differences.into_iter().next();
     }
@@ -44,7 +49,10 @@ fn record_differs(expected: &ExpectedRecord, actual: &Record, as_json: bool) -> 
         return Some(format!("topic {:?}, expected {:?}", actual.topic, expected.topic));
     }
     if expected.partition != actual.partition {
-        return Some(format!("partition {:?}, expected {:?}", actual.partition, expected.partition));
+        return Some(format!(
+            "partition {:?}, expected {:?}",
+            actual.partition, expected.partition
+        ));
     }
     let expected_timestamp = match &expected.timestamp {
         Value::String(_) => Some(EVENT_TS_MS),

@@ -19,17 +19,33 @@ use case::Case;
 const CONCURRENT: usize = 4;
 
 /// Cases that do not pass yet: the number may only fall.
-const FAILING_MAX: usize = 400;
+const FAILING_MAX: usize = 33;
 
 /// Areas of which every case passes.
-const PASSING: [&str; 0] = [];
+const PASSING: [&str; 12] = [
+    "binary",
+    "event-router-test",
+    "expand-json",
+    "fields",
+    "key-id-types",
+    "placement",
+    "routing",
+    "schema-version",
+    "timestamps",
+    "tombstone",
+    "tracing",
+    "types",
+];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn recorded_cases_give_the_records_of_debezium() -> Result<()> {
-    let cases = Case::read_all(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance/vectors"))?;
+    let cases =
+        Case::read_all(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance/vectors"))?;
     let servers = testbed::servers().await?;
     let filter = play::name_filter();
-    let chosen = cases.iter().filter(|case| filter.as_deref().is_none_or(|part| case.name.contains(part)));
+    let chosen =
+        cases.iter().filter(|case| filter.as_deref().is_none_or(|part| case.name.contains(part)));
+    ensure!(!cases.is_empty(), "there are no cases");
     let results: Vec<(&Case, Option<String>)> = futures::stream::iter(chosen)
         .map(|case| async move {
             let difference = match play::play(case, servers).await {
@@ -66,8 +82,12 @@ fn report(results: &[(&Case, Option<String>)]) -> Result<()> {
     }
     let failed = failures.len();
     println!("{} passed, {failed} failed", results.len() - failed);
+    if play::name_filter().is_some() {
+        return Ok(());
+    }
     for area in PASSING {
-        let counts = by_area.get(area).with_context(|| format!("no case of area {area} was run"))?;
+        let counts =
+            by_area.get(area).with_context(|| format!("no case of area {area} was run"))?;
         ensure!(counts.1 == 0, "{} cases of area {area} failed, which passed before", counts.1);
     }
     ensure!(failed <= FAILING_MAX, "{failed} cases failed; {FAILING_MAX} did before");

@@ -21,28 +21,31 @@ use testbed::{PostgresDatabase, Servers, unique_name};
 use crate::case::Case;
 
 /// Stands for the time at which a change is handled.
-pub const EVENT_TS_MS: i64 = 1_700_000_000_000;
+pub(crate) const EVENT_TS_MS: i64 = 1_700_000_000_000;
 
 /// Debezium's class.
 const ROUTER: &str = "io.debezium.transforms.outbox.EventRouter";
 
 /// What became of a case.
 #[derive(Debug, Default)]
-pub struct Played {
-    pub records: Vec<Record>,
+pub(crate) struct Played {
+    pub(crate) records: Vec<Record>,
     /// Stage and reason.
-    pub error: Option<(&'static str, String)>,
-    pub logs: Vec<&'static str>,
+    pub(crate) error: Option<(&'static str, String)>,
+    pub(crate) logs: Vec<&'static str>,
 }
 
 /// A part of the names of the cases to run; all are run unless a developer asks for less.
-#[allow(clippy::disallowed_methods, reason = "a developer's filter, no configuration of the product")]
-pub fn name_filter() -> Option<String> {
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a developer's filter, no configuration of the product"
+)]
+pub(crate) fn name_filter() -> Option<String> {
     std::env::var("CONFORMANCE_CASE").ok()
 }
 
 /// Plays a case in a database of its own.
-pub async fn play(case: &Case, servers: &Servers) -> Result<Played> {
+pub(crate) async fn play(case: &Case, servers: &Servers) -> Result<Played> {
     if let Some(requirement) = &case.requires {
         bail!("requires {requirement}, which the relay does not have");
     }
@@ -85,15 +88,34 @@ async fn play_statements(
 
 async fn connect(database: &PostgresDatabase) -> Result<PgConnection> {
     let options = PgConnectOptions::from_str(&database.url())?.extra_float_digits(None);
-    Ok(options.disable_statement_logging().connect().await?)
+    let mut connection = options.disable_statement_logging().connect().await?;
+    // The slot shows what is flushed; the test servers do not flush at each commit.
+    connection.execute("set synchronous_commit = on").await?;
+    Ok(connection)
 }
 
 async fn run(connection: &mut PgConnection, statements: &[String]) -> Result<()> {
     for statement in statements {
+        let statement = match statement.strip_suffix(FOR_ALL_TABLES) {
+            Some(publication) => format!("{publication}{}", all_tables(connection).await?),
+            None => statement.clone(),
+        };
         let result = connection.execute(AssertSqlSafe(statement.clone())).await;
         result.with_context(|| format!("{statement:.200}"))?;
     }
     Ok(())
+}
+
+/// A publication of all tables takes a superuser, which the tests are not: the tables are named instead.
+const FOR_ALL_TABLES: &str = " for all tables";
+
+async fn all_tables(connection: &mut PgConnection) -> Result<String> {
+    let tables = "select string_agg(format('%I.%I', n.nspname, c.relname), ', ') from pg_class c \
+                  join pg_namespace n on n.oid = c.relnamespace \
+                  where c.relkind in ('r', 'p') and not c.relispartition \
+                  and n.nspname not in ('pg_catalog', 'information_schema')";
+    let tables: String = sqlx::query_scalar(tables).fetch_one(connection).await?;
+    Ok(format!(" for table {tables}"))
 }
 
 /// A connector's parts and what they made so far.
@@ -118,27 +140,34 @@ impl Player {
         if alias.is_empty() || alias.contains(',') {
             return Err(format!("a chain of transforms: {alias:?}"));
         }
-        if text(&format!("{prefix}type")) != ROUTER || config.contains_key(&format!("{prefix}predicate")) {
+        if text(&format!("{prefix}type")) != ROUTER
+            || config.contains_key(&format!("{prefix}predicate"))
+        {
             return Err("another transform or a predicate".to_owned());
         }
         let own = |(name, value): (&String, &String)| {
             name.strip_prefix(&prefix).map(|name| (name.to_owned(), value.clone()))
         };
         let options: BTreeMap<_, _> = config.iter().filter_map(own).collect();
-        let (options, _) = RouterOptions::parse(&options).map_err(|problems| format!("{problems:?}"))?;
+        let (options, _) =
+            RouterOptions::parse(&options).map_err(|problems| format!("{problems:?}"))?;
         let modes = ValueModes::parse(config).map_err(|problems| format!("{problems:?}"))?;
         let converters = Converters::parse(config, &BTreeMap::new())
             .map_err(|problems| format!("{problems:?}"))?;
         let expressions = |option: &str| -> Result<Vec<Regex>, String> {
             let list = text(option);
             let list = list.split(',').map(str::trim).filter(|part| !part.is_empty());
-            list.map(|part| Regex::new(&format!("(?i){part}")).map_err(|error| error.to_string())).collect()
+            list.map(|part| Regex::new(&format!("(?i){part}")).map_err(|error| error.to_string()))
+                .collect()
         };
         Ok(Self {
             topic_prefix: text("topic.prefix"),
             include: expressions("table.include.list")?,
             exclude: expressions("table.exclude.list")?,
-            skipped_operations: config.get("skipped.operations").map_or("t", String::as_str).to_owned(),
+            skipped_operations: config
+                .get("skipped.operations")
+                .map_or("t", String::as_str)
+                .to_owned(),
             tolerant: text("errors.tolerance") == "all",
             router: Router::new(options).write_json(converters.writes_plain_json()),
             modes,
@@ -170,9 +199,14 @@ impl Player {
         Ok(())
     }
 
-    async fn relation(&mut self, connection: &mut PgConnection, relation: &Relation<'_>) -> Result<()> {
+    async fn relation(
+        &mut self,
+        connection: &mut PgConnection,
+        relation: &Relation<'_>,
+    ) -> Result<()> {
         let name = format!("{}.{}", relation.namespace, relation.name);
-        let matches = |list: &[Regex]| list.iter().any(|regex| regex.matches(&name).unwrap_or(false));
+        let matches =
+            |list: &[Regex]| list.iter().any(|regex| regex.matches(&name).unwrap_or(false));
         if (!self.include.is_empty() && !matches(&self.include)) || matches(&self.exclude) {
             self.tables.insert(relation.id, None);
             return Ok(());
@@ -202,14 +236,19 @@ impl Player {
                 });
                 self.update(update.relation_id, old, update.new);
             }
-            Message::Delete(delete) => self.change(delete.relation_id, Operation::Delete, None, Vec::new()),
+            Message::Delete(delete) => {
+                self.change(delete.relation_id, Operation::Delete, None, Vec::new())
+            }
             Message::Truncate(truncate) => {
                 for relation in &truncate.relation_ids {
                     self.change(*relation, Operation::Truncate, None, Vec::new());
                 }
             }
             Message::LogicalMessage(_) => {
-                self.fail("message", "messages of pg_logical_emit_message are not published yet".to_owned());
+                self.fail(
+                    "message",
+                    "messages of pg_logical_emit_message are not published yet".to_owned(),
+                );
             }
             _ => {}
         }
@@ -250,7 +289,8 @@ impl Player {
             return;
         }
         let Some(Some((table, columns))) = self.tables.get(&relation).cloned() else { return };
-        let row = tuple.map(|tuple| TupleRow { columns: &columns, tuple: tuple.columns().collect() });
+        let row =
+            tuple.map(|tuple| TupleRow { columns: &columns, tuple: tuple.columns().collect() });
         let change = Change {
             table: &table,
             operation,
@@ -283,7 +323,8 @@ impl Player {
 
 async fn texts(connection: &mut PgConnection, query: String) -> Result<Vec<Vec<Option<String>>>> {
     let rows = sqlx::query(AssertSqlSafe(query)).fetch_all(connection).await?;
-    let columns = |row: sqlx::postgres::PgRow| (0..row.len()).map(|index| Ok(row.try_get(index)?)).collect();
+    let columns =
+        |row: sqlx::postgres::PgRow| (0..row.len()).map(|index| Ok(row.try_get(index)?)).collect();
     rows.into_iter().map(columns).collect()
 }
 
