@@ -37,6 +37,8 @@ pub struct Settings {
     pub cargo: OsString,
     /// Parent of the data folders of one run.
     pub temp: PathBuf,
+    /// `NO_COLOR` is set: no colours, even on a terminal.
+    pub no_color: bool,
 }
 
 impl Settings {
@@ -58,6 +60,7 @@ impl Settings {
             java_home: path_of("JAVA_HOME"),
             cargo: env::var_os("CARGO").unwrap_or_else(|| "cargo".into()),
             temp: env::temp_dir(),
+            no_color: env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()),
         }
     }
 

@@ -159,6 +159,7 @@ fn run_maven(
         .arg(format!("--activate-profiles={}", package.profile))
         .arg(format!("dependency:{goal}"))
         .arg(format!("-DoutputDirectory={}", into.join("unpacked").display()))
+        .arg(format!("-Dtestbed.notes={}", into.join("notes").display()))
         .arg("-DincludeScope=runtime")
         .stdin(Stdio::null())
         .stderr(Stdio::null());

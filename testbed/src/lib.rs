@@ -2,6 +2,7 @@
 
 mod config;
 mod database;
+pub mod deployment;
 mod fetch;
 pub mod guard;
 mod name;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{LazyLock, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
@@ -49,6 +49,7 @@ pub(crate) enum Output {
 /// A running (or ended) child. Dropping it kills it.
 pub(crate) struct Process {
     pid: Pid,
+    last_signal: LastSignal,
     ended: watch::Receiver<Option<ExitStatus>>,
     pub(crate) stdin: Option<ChildStdin>,
     pub(crate) stdout: Option<ChildStdout>,
@@ -75,10 +76,10 @@ impl Process {
         SPAWNER.send((command, answer)).ok().context("the thread that starts children is gone")?;
         let child = spawned.recv().context("the thread that starts children is gone")?;
         let child = child.with_context(|| format!("start {}", launch.program.display()))?;
-        Self::watch(child)
+        Self::watch(child, launch.last_signal)
     }
 
-    fn watch(mut child: Child) -> Result<Self> {
+    fn watch(mut child: Child, last_signal: LastSignal) -> Result<Self> {
         let raw_pid = i32::try_from(child.id()).context("process id")?;
         let pid = Pid::from_raw(raw_pid).context("process id")?;
         let (stdin, stdout, stderr) =
@@ -89,7 +90,7 @@ impl Process {
             let status = child.wait().unwrap_or_else(|_| ExitStatus::from_raw(0));
             let _ = sender.send(Some(status));
         });
-        Ok(Self { pid, ended, stdin, stdout, stderr })
+        Ok(Self { pid, last_signal, ended, stdin, stdout, stderr })
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -136,9 +137,27 @@ impl Process {
     }
 }
 
+/// From SIGQUIT to SIGKILL, and from SIGKILL to the end.
+const DROP_BOUND: Duration = Duration::from_secs(3);
+
 impl Drop for Process {
+    /// Returns when it is gone (within a bound), so that its folder can be removed.
     fn drop(&mut self) {
+        if self.last_signal == LastSignal::Quit {
+            self.signal(Signal::QUIT);
+            self.block_until_ended();
+        }
         self.kill_group();
+        self.block_until_ended();
+    }
+}
+
+impl Process {
+    fn block_until_ended(&self) {
+        let until = Instant::now() + DROP_BOUND;
+        while self.exit_status().is_none() && Instant::now() < until {
+            thread::park_timeout(Duration::from_millis(2));
+        }
     }
 }
 

@@ -78,6 +78,7 @@ impl MySql {
             name: "mysql".to_owned(),
         };
         let is_mariadb = version.contains("MariaDB");
+        let version = short_version(&version);
         let folder = folder.clone();
         let mut server = Self {
             program,
@@ -228,6 +229,8 @@ impl MySql {
         }
         if self.is_mariadb {
             arguments.push("--innodb-log-file-size=32M".into());
+            // Else each start makes itself a key and a certificate, which takes five seconds of CPU.
+            arguments.push("--ssl=OFF".into());
             if let Ok(share) = self.share() {
                 arguments.push(format!("--lc-messages-dir={}", share.display()).into());
                 arguments.push(
@@ -283,6 +286,12 @@ fn mariadb_system_tables(share: &Path) -> Result<String> {
         }
     }
     Ok(sql)
+}
+
+/// `/usr/sbin/mariadbd  Ver 11.4.5-MariaDB for linux-systemd on x86_64 (MariaDB Server)` is `11.4.5-MariaDB`.
+fn short_version(line: &str) -> String {
+    let number = line.split_whitespace().skip_while(|word| *word != "Ver").nth(1);
+    number.unwrap_or(line).to_owned()
 }
 
 /// The server program. Blocks while fetching.

@@ -53,6 +53,7 @@ impl Postgres {
             tokio::task::spawn_blocking(move || find(&settings, &progress)).await??
         };
         let version = version_line(&bin.join("postgres"))?;
+        let version = version.trim_start_matches("postgres ").replace(['(', ')'], "");
         let user = unprivileged_user("postgres");
         if user.is_some() {
             ensure_reachable(&bin, "TESTBED_CACHE")?;
@@ -115,7 +116,7 @@ impl Postgres {
         &self.admin
     }
 
-    /// What the server says it is, e.g. `postgres (PostgreSQL) 17.11`.
+    /// What the server says it is, e.g. `PostgreSQL 17.11`.
     #[must_use]
     pub fn version(&self) -> &str {
         &self.version
@@ -265,6 +266,18 @@ impl Postgres {
         password: &str,
     ) -> Result<PostgresDatabase> {
         create_database(&self.admin, name, user, password).await
+    }
+
+    /// Makes a role a superuser, as the one is that PostgreSQL's image creates: Debezium's default publication is
+    /// for all tables, which nobody else may create.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn make_superuser(&self, user: &str) -> Result<()> {
+        let mut connection = PgConnection::connect_with(&postgres_options(&self.admin)).await?;
+        let sql = statement(format!("alter role \"{user}\" superuser"));
+        sqlx::raw_sql(sql).execute(&mut connection).await.context("alter the role")?;
+        Ok(connection.close().await?)
     }
 }
 

@@ -12,7 +12,7 @@ use testbed::{eventually, program};
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Runs (a zombie does not).
-pub fn is_alive(pid: u32) -> bool {
+pub(crate) fn is_alive(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
 }
