@@ -7,8 +7,10 @@
 //! Source of the rules: Debezium's documentation of the router and the records in the conformance vectors, made by
 //! Debezium 3.7.0. Where they surprise (a default for a null, a schema name that sticks), the code says so.
 
+pub mod chain;
 pub mod change;
 pub mod data;
+pub mod envelope;
 pub mod event;
 pub mod expand;
 pub mod java_regex;
@@ -18,6 +20,7 @@ pub mod options;
 mod plan;
 mod router;
 pub mod topic;
+pub mod transform;
 
 pub use event::{Header, Outcome, RouteError, RoutedEvent, Skipped, Warning};
 pub use options::{InvalidOption, OptionWarning, RouterOptions};

@@ -34,6 +34,7 @@ pub struct Router {
     envelopes: EnvelopeSchemas,
     has_envelope: bool,
     write_json: bool,
+    warnings: Vec<Warning>,
 }
 
 /// The payload with its schema, expanded or not.
@@ -53,6 +54,7 @@ impl Router {
             plans: Plans::default(),
             envelopes: EnvelopeSchemas::default(),
             write_json: false,
+            warnings: Vec::new(),
         }
     }
 
@@ -64,10 +66,20 @@ impl Router {
         self
     }
 
+    /// See [`Self::write_json`].
+    pub(crate) const fn set_write_json(&mut self, write_json: bool) {
+        self.write_json = write_json;
+    }
+
     /// The options.
     #[must_use]
     pub const fn options(&self) -> &RouterOptions {
         &self.options
+    }
+
+    /// What was to be logged of a change that then failed. (Of a change that was routed, the outcome has it.)
+    pub fn take_warnings(&mut self) -> Vec<Warning> {
+        std::mem::take(&mut self.warnings)
     }
 
     /// Routes a change.
@@ -86,9 +98,9 @@ impl Router {
         };
         let plan = self.plans.of(change.table, &self.options);
         let row = OutboxRow { table: change.table, row: after };
-        let mut warnings = Vec::new();
-        let event = self.event(&row, &plan, change.event_ts_ms, change.headers, &mut warnings)?;
-        Ok(Outcome::Routed(Box::new(event), warnings))
+        self.warnings.clear();
+        let event = self.event(&row, &plan, change.event_ts_ms, change.headers)?;
+        Ok(Outcome::Routed(Box::new(event), self.take_warnings()))
     }
 
     fn update(&self, table: &Table) -> Result<Skipped, RouteError> {
@@ -107,7 +119,6 @@ impl Router {
         plan: &TablePlan,
         event_ts_ms: i64,
         mut headers: Vec<Header<'a>>,
-        warnings: &mut Vec<Warning>,
     ) -> Result<RoutedEvent<'a>, RouteError> {
         let (payload_column, _) =
             row.column(plan.payload, options::FIELD_EVENT_PAYLOAD, &self.options.payload_column)?;
@@ -119,7 +130,7 @@ impl Router {
             schema: Some(id_schema),
             value: row.value_or_default(id_column)?,
         });
-        let payload = self.payload(row, payload_column, warnings)?;
+        let payload = self.payload(row, payload_column)?;
         let is_empty = is_empty(&payload.value);
         let mut envelope = self.envelope(row, plan, &payload)?;
         let mut value = if self.has_envelope { Value::Null } else { payload.value };
@@ -162,10 +173,9 @@ impl Router {
     }
 
     fn payload<'a>(
-        &self,
+        &mut self,
         row: &OutboxRow<'_, 'a>,
         column: usize,
-        warnings: &mut Vec<Warning>,
     ) -> Result<Payload<'a>, RouteError> {
         let value = row.value_or_default(column)?;
         let schema = row.schema(column);
@@ -178,12 +188,18 @@ impl Router {
                         return Ok(Payload { schema, value: Value::Json(json) });
                     }
                 }
-                Ok(expand(expansion, &self.options.payload_column, text, schema, warnings))
+                Ok(expand(
+                    expansion,
+                    &self.options.payload_column,
+                    text,
+                    schema,
+                    &mut self.warnings,
+                ))
             }
             // A null is left for the tombstone to decide, without a warning.
             Value::Null => Ok(Payload { schema, value }),
             value => {
-                warnings.push(Warning::PayloadIsNotText);
+                self.warnings.push(Warning::PayloadIsNotText);
                 Ok(Payload { schema, value })
             }
         }
@@ -286,3 +302,6 @@ fn is_empty(payload: &Value<'_>) -> bool {
 fn full_name(table: &Table) -> String {
     format!("{}.{}", table.schema, table.name)
 }
+
+#[cfg(test)]
+mod tests;

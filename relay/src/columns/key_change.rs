@@ -27,15 +27,32 @@ impl TableColumns {
         old: &[TupleColumn<'r>],
         new: &[TupleColumn<'r>],
     ) -> Result<Option<Header<'r>>, ValueError> {
-        let (Some(before), Some(after)) = (self.key(topic, old)?, self.key(topic, new)?) else {
-            return Ok(None);
-        };
-        if before == after {
-            return Ok(None);
-        }
-        let schema = Some(Arc::clone(before.schema()));
-        let value = Value::Struct(Box::new(before));
-        Ok(Some(Header { name: Cow::Borrowed(OLD_KEY_HEADER), schema, value }))
+        let keys = self.changed_keys(topic, old, new)?;
+        Ok(keys.map(|(before, _)| header(OLD_KEY_HEADER, before)))
+    }
+
+    /// The header for the deleted row of such an update.
+    ///
+    /// # Errors
+    /// When a value of the key is not in the form of its type.
+    pub fn new_key_header<'r>(
+        &self,
+        topic: &str,
+        old: &[TupleColumn<'r>],
+        new: &[TupleColumn<'r>],
+    ) -> Result<Option<Header<'r>>, ValueError> {
+        let keys = self.changed_keys(topic, old, new)?;
+        Ok(keys.map(|(_, after)| header(NEW_KEY_HEADER, after)))
+    }
+
+    fn changed_keys<'r>(
+        &self,
+        topic: &str,
+        old: &[TupleColumn<'r>],
+        new: &[TupleColumn<'r>],
+    ) -> Result<Option<(Struct<'r>, Struct<'r>)>, ValueError> {
+        let keys = self.key(topic, old)?.zip(self.key(topic, new)?);
+        Ok(keys.filter(|(before, after)| before != after))
     }
 
     /// The key of a row; none where the table has none.
@@ -56,4 +73,9 @@ impl TableColumns {
         }
         Ok(Some(Struct::from_parts(schema, values)))
     }
+}
+
+fn header<'r>(name: &'static str, key: Struct<'r>) -> Header<'r> {
+    let schema = Some(Arc::clone(key.schema()));
+    Header { name: Cow::Borrowed(name), schema, value: Value::Struct(Box::new(key)) }
 }

@@ -19,18 +19,22 @@ use case::Case;
 const CONCURRENT: usize = 4;
 
 /// Cases that do not pass yet: the number may only fall.
-const FAILING_MAX: usize = 33;
+const FAILING_MAX: usize = 12;
 
 /// Areas of which every case passes.
-const PASSING: [&str; 12] = [
+const PASSING: [&str; 16] = [
     "binary",
+    "combos",
     "event-router-test",
     "expand-json",
     "fields",
     "key-id-types",
+    "legacy",
+    "op-invalid",
     "placement",
     "routing",
     "schema-version",
+    "smt-chain",
     "timestamps",
     "tombstone",
     "tracing",

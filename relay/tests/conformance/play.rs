@@ -5,10 +5,13 @@ use std::str::FromStr as _;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
-use event_router::change::{Change, Operation, Table};
+use event_router::chain::{Chain, Input};
+use event_router::change::{Change, Operation, Table, ValueError};
+use event_router::data::Value;
+use event_router::envelope::{Key, RawChange, Source, message_event, tombstone};
 use event_router::java_regex::Regex;
-use event_router::{Header, Outcome, RouteError, Router, RouterOptions, Skipped};
-use pgoutput::{Message, OldTuple, Relation, Tuple, TupleColumn};
+use event_router::{Header, RouteError, Skipped};
+use pgoutput::{LogicalMessage, Message, OldTuple, Relation, Tuple, TupleColumn, Update};
 use relay::columns::{
     COLUMN_QUERY, Catalog, TYPE_QUERY, TableColumns, TupleRow, TypeRegistry, ValueModes,
 };
@@ -23,8 +26,8 @@ use crate::case::Case;
 /// Stands for the time at which a change is handled.
 pub(crate) const EVENT_TS_MS: i64 = 1_700_000_000_000;
 
-/// Debezium's class.
-const ROUTER: &str = "io.debezium.transforms.outbox.EventRouter";
+/// Stands for `source.sequence`.
+pub(crate) const SEQUENCE: &str = "[\"1\",\"1\"]";
 
 /// What became of a case.
 #[derive(Debug, Default)]
@@ -121,58 +124,54 @@ async fn all_tables(connection: &mut PgConnection) -> Result<String> {
 /// A connector's parts and what they made so far.
 struct Player {
     topic_prefix: String,
+    delimiter: String,
     include: Vec<Regex>,
     exclude: Vec<Regex>,
+    message_include: Vec<Regex>,
+    message_exclude: Vec<Regex>,
     skipped_operations: String,
+    tombstones: bool,
     tolerant: bool,
     modes: ValueModes,
-    router: Router,
+    chain: Chain,
     converters: Converters,
-    tables: HashMap<u32, Option<(Arc<Table>, Arc<TableColumns>)>>,
+    tables: HashMap<u32, Option<Captured>>,
+    transaction: Option<i64>,
     played: Played,
 }
+
+type Captured = (Arc<Table>, Arc<TableColumns>);
 
 impl Player {
     fn new(config: &BTreeMap<String, String>) -> Result<Self, String> {
         let text = |option: &str| config.get(option).cloned().unwrap_or_default();
-        let alias = text("transforms");
-        let prefix = format!("transforms.{alias}.");
-        if alias.is_empty() || alias.contains(',') {
-            return Err(format!("a chain of transforms: {alias:?}"));
-        }
-        if text(&format!("{prefix}type")) != ROUTER
-            || config.contains_key(&format!("{prefix}predicate"))
-        {
-            return Err("another transform or a predicate".to_owned());
-        }
-        let own = |(name, value): (&String, &String)| {
-            name.strip_prefix(&prefix).map(|name| (name.to_owned(), value.clone()))
-        };
-        let options: BTreeMap<_, _> = config.iter().filter_map(own).collect();
-        let (options, _) =
-            RouterOptions::parse(&options).map_err(|problems| format!("{problems:?}"))?;
-        let modes = ValueModes::parse(config).map_err(|problems| format!("{problems:?}"))?;
-        let converters = Converters::parse(config, &BTreeMap::new())
-            .map_err(|problems| format!("{problems:?}"))?;
         let expressions = |option: &str| -> Result<Vec<Regex>, String> {
             let list = text(option);
             let list = list.split(',').map(str::trim).filter(|part| !part.is_empty());
             list.map(|part| Regex::new(&format!("(?i){part}")).map_err(|error| error.to_string()))
                 .collect()
         };
+        let converters = Converters::parse(config, &BTreeMap::new())
+            .map_err(|problems| format!("{problems:?}"))?;
+        let (chain, _) = Chain::parse(config).map_err(|problems| format!("{problems:?}"))?;
         Ok(Self {
             topic_prefix: text("topic.prefix"),
+            delimiter: config.get("topic.delimiter").map_or(".", String::as_str).to_owned(),
             include: expressions("table.include.list")?,
             exclude: expressions("table.exclude.list")?,
+            message_include: expressions("message.prefix.include.list")?,
+            message_exclude: expressions("message.prefix.exclude.list")?,
             skipped_operations: config
                 .get("skipped.operations")
                 .map_or("t", String::as_str)
                 .to_owned(),
+            tombstones: text("tombstones.on.delete") != "false",
             tolerant: text("errors.tolerance") == "all",
-            router: Router::new(options).write_json(converters.writes_plain_json()),
-            modes,
+            chain: chain.write_json(converters.writes_plain_json()),
+            modes: ValueModes::parse(config).map_err(|problems| format!("{problems:?}"))?,
             converters,
             tables: HashMap::new(),
+            transaction: None,
             played: Played::default(),
         })
     }
@@ -205,9 +204,9 @@ impl Player {
         relation: &Relation<'_>,
     ) -> Result<()> {
         let name = format!("{}.{}", relation.namespace, relation.name);
-        let matches =
-            |list: &[Regex]| list.iter().any(|regex| regex.matches(&name).unwrap_or(false));
-        if (!self.include.is_empty() && !matches(&self.include)) || matches(&self.exclude) {
+        if (!self.include.is_empty() && !matches(&self.include, &name))
+            || matches(&self.exclude, &name)
+        {
             self.tables.insert(relation.id, None);
             return Ok(());
         }
@@ -227,47 +226,66 @@ impl Player {
 
     fn message(&mut self, message: &Message<'_>) {
         match message {
+            Message::Begin(begin) => self.transaction = Some(i64::from(begin.xid)),
+            Message::Commit(_) => self.transaction = None,
             Message::Insert(insert) => {
-                self.change(insert.relation_id, Operation::Create, Some(insert.new), Vec::new());
+                self.change(insert.relation_id, Operation::Create, None, Some(insert.new), None);
             }
-            Message::Update(update) => {
-                let old = update.old.map(|old| match old {
-                    OldTuple::Key(tuple) | OldTuple::Full(tuple) => tuple,
-                });
-                self.update(update.relation_id, old, update.new);
-            }
+            Message::Update(update) => self.update(update),
             Message::Delete(delete) => {
-                self.change(delete.relation_id, Operation::Delete, None, Vec::new())
+                let (OldTuple::Key(old) | OldTuple::Full(old)) = delete.old;
+                self.change(delete.relation_id, Operation::Delete, Some(old), None, None);
             }
             Message::Truncate(truncate) => {
                 for relation in &truncate.relation_ids {
-                    self.change(*relation, Operation::Truncate, None, Vec::new());
+                    self.change(*relation, Operation::Truncate, None, None, None);
                 }
             }
-            Message::LogicalMessage(_) => {
-                self.fail(
-                    "message",
-                    "messages of pg_logical_emit_message are not published yet".to_owned(),
-                );
-            }
+            Message::LogicalMessage(message) => self.logical_message(message),
             _ => {}
         }
     }
 
-    fn update(&mut self, relation: u32, old: Option<Tuple<'_>>, new: Tuple<'_>) {
-        let Some(Some((table, columns))) = self.tables.get(&relation).cloned() else { return };
-        let topic = columns.topic(&self.topic_prefix, &table.schema, &table.name);
-        let new_columns: Vec<TupleColumn<'_>> = new.columns().collect();
-        let header = match old {
-            None => Ok(None),
-            Some(old) => {
-                let old_columns: Vec<TupleColumn<'_>> = old.columns().collect();
-                columns.old_key_header(&topic, &old_columns, &new_columns)
-            }
+    fn logical_message(&mut self, message: &LogicalMessage<'_>) {
+        let prefix = message.prefix;
+        let is_included = self.message_include.is_empty() || matches(&self.message_include, prefix);
+        if !is_included || matches(&self.message_exclude, prefix) {
+            return;
+        }
+        let topic = format!("{}{}message", self.topic_prefix, self.delimiter);
+        let server = self.topic_prefix.clone();
+        let transaction = self.transaction.filter(|_| message.transactional);
+        let source = source(&server, "", "", transaction);
+        let event = message_event(topic, &source, prefix, message.content, EVENT_TS_MS);
+        self.send(Input::Event(Box::new(event)));
+    }
+
+    /// An update of the key counts as a delete, its tombstone, and a create.
+    fn update(&mut self, update: &Update<'_>) {
+        let Some(Some((table, columns))) = self.tables.get(&update.relation_id).cloned() else {
+            return;
         };
-        match header {
-            Ok(None) => self.change(relation, Operation::Update, Some(new), Vec::new()),
-            Ok(Some(header)) => self.change(relation, Operation::Create, Some(new), vec![header]),
+        let topic = columns.topic(&self.topic_prefix, &table.schema, &table.name);
+        let old = update.old.map(|old| match old {
+            OldTuple::Key(tuple) | OldTuple::Full(tuple) => tuple,
+        });
+        let headers = old.map(|old| {
+            let old: Vec<TupleColumn<'_>> = old.columns().collect();
+            let new: Vec<TupleColumn<'_>> = update.new.columns().collect();
+            Ok::<_, ValueError>((
+                columns.old_key_header(&topic, &old, &new)?,
+                columns.new_key_header(&topic, &old, &new)?,
+            ))
+        });
+        match headers.transpose() {
+            Ok(Some((Some(old_key), Some(new_key)))) => {
+                let relation = update.relation_id;
+                self.change(relation, Operation::Delete, old, None, Some(new_key));
+                self.change(relation, Operation::Create, None, Some(update.new), Some(old_key));
+            }
+            Ok(_) => {
+                self.change(update.relation_id, Operation::Update, old, Some(update.new), None)
+            }
             Err(error) => self.fail("poll", error.to_string()),
         }
     }
@@ -276,8 +294,9 @@ impl Player {
         &mut self,
         relation: u32,
         operation: Operation,
-        tuple: Option<Tuple<'r>>,
-        headers: Vec<Header<'r>>,
+        old: Option<Tuple<'r>>,
+        new: Option<Tuple<'r>>,
+        header: Option<Header<'r>>,
     ) {
         let code = match operation {
             Operation::Create | Operation::Read => 'c',
@@ -290,34 +309,91 @@ impl Player {
         }
         let Some(Some((table, columns))) = self.tables.get(&relation).cloned() else { return };
         let row =
-            tuple.map(|tuple| TupleRow { columns: &columns, tuple: tuple.columns().collect() });
+            |tuple: Tuple<'r>| TupleRow { columns: &columns, tuple: tuple.columns().collect() };
+        let (before, after) = (old.map(row), new.map(row));
+        let topic = columns.topic(&self.topic_prefix, &table.schema, &table.name);
+        let known = after.as_ref().or(before.as_ref());
+        let key = match known.map(|row| columns.key(&topic, &row.tuple)).transpose() {
+            Ok(key) => key.flatten(),
+            Err(error) => return self.fail("poll", error.to_string()),
+        };
+        let key = Key {
+            schema: key.as_ref().map(|key| Arc::clone(key.schema())),
+            value: key.map_or(Value::Null, |key| Value::Struct(Box::new(key))),
+        };
         let change = Change {
             table: &table,
             operation,
-            after: row.as_ref().map(|row| row as _),
+            after: after.as_ref().map(|row| row as _),
             event_ts_ms: EVENT_TS_MS,
-            headers,
+            headers: header.into_iter().collect(),
         };
-        match self.router.route(change) {
-            Ok(Outcome::Skipped(Skipped::Delete)) => {}
-            Ok(Outcome::Skipped(Skipped::UpdateWarned)) => self.played.logs.push("WARN"),
-            Ok(Outcome::Skipped(Skipped::UpdateReported)) => self.played.logs.push("ERROR"),
-            Ok(Outcome::Routed(event, warnings)) => {
-                self.played.logs.extend(warnings.iter().map(|_| "WARN"));
-                match self.converters.convert(*event) {
-                    Ok(record) => self.played.records.push(record),
-                    Err(ConvertError { stage, reason, .. }) => self.fail(stage_name(stage), reason),
-                }
+        let server = self.topic_prefix.clone();
+        let raw = RawChange {
+            change: &change,
+            before: before.as_ref().map(|row| row as _),
+            topic: topic.clone(),
+            key: key.clone(),
+            source: source(&server, &table.schema, &table.name, self.transaction),
+            event_ts_us: EVENT_TS_MS * 1000,
+        };
+        self.send(Input::Change(Box::new(raw)));
+        if operation == Operation::Delete && self.tombstones && key.schema.is_some() {
+            self.send(Input::Event(Box::new(tombstone(topic, key, change.headers.clone()))));
+        }
+    }
+
+    fn send(&mut self, input: Input<'_, '_>) {
+        if self.played.error.is_some() {
+            return;
+        }
+        let output = match self.chain.apply(input) {
+            Ok(output) => output,
+            Err(error) => {
+                self.played.logs.extend(self.chain.take_warnings().iter().map(|_| "WARN"));
+                let is_value = matches!(error, RouteError::Value(_));
+                return self.fail(if is_value { "poll" } else { "transform" }, error.to_string());
             }
-            Err(RouteError::Value(error)) => self.fail("poll", error.to_string()),
-            Err(error) => self.fail("transform", error.to_string()),
+        };
+        self.played.logs.extend(output.warnings.iter().map(|_| "WARN"));
+        match output.skipped {
+            None | Some(Skipped::Delete) => {}
+            Some(Skipped::UpdateWarned) => self.played.logs.push("WARN"),
+            Some(Skipped::UpdateReported) => self.played.logs.push("ERROR"),
+        }
+        let Some(event) = output.event else { return };
+        match self.converters.convert(*event) {
+            Ok(record) => self.played.records.push(record),
+            Err(ConvertError { stage, reason, .. }) => self.fail(stage_name(stage), reason),
         }
     }
 
     fn fail(&mut self, stage: &'static str, reason: String) {
-        if !self.tolerant {
+        if !self.tolerant && self.played.error.is_none() {
             self.played.error = Some((stage, reason));
         }
+    }
+}
+
+fn matches(list: &[Regex], name: &str) -> bool {
+    list.iter().any(|regex| regex.matches(name).unwrap_or(false))
+}
+
+fn source<'s>(
+    server: &'s str,
+    schema: &'s str,
+    table: &'s str,
+    transaction: Option<i64>,
+) -> Source<'s> {
+    Source {
+        server,
+        database: "golden",
+        commit_ts_us: EVENT_TS_MS * 1000,
+        sequence: SEQUENCE,
+        schema,
+        table,
+        transaction,
+        lsn: 1,
     }
 }
 

@@ -15,14 +15,17 @@ use crate::plan::TablePlan;
 /// Most schemas that are kept, as in Debezium; then all are forgotten.
 const SCHEMAS_MAX: usize = 10_000;
 
+/// Payload schema and envelope schema.
+type SchemaPair = (Arc<Schema>, Arc<Schema>);
+
 /// The schemas made so far.
 #[derive(Debug, Default)]
 pub(super) struct EnvelopeSchemas {
     /// Payload schema and envelope schema, by the hash of the first.
-    by_payload: HashMap<u64, Vec<(Arc<Schema>, Arc<Schema>)>>,
+    by_payload: HashMap<u64, Vec<SchemaPair>>,
     by_version: HashMap<Option<i32>, Arc<Schema>>,
     /// The last pair: most tables have one payload schema.
-    last: Option<(Arc<Schema>, Arc<Schema>)>,
+    last: Option<SchemaPair>,
     count: usize,
 }
 

@@ -1,0 +1,154 @@
+//! `transforms`: the router and what stands around it, each with its predicate, in the order of the option.
+
+mod legacy;
+mod parse;
+
+use std::collections::BTreeMap;
+
+use legacy::route_like_2019;
+
+use crate::envelope::{RawChange, change_event};
+use crate::event::{Header, Outcome, RouteError, RoutedEvent, Skipped, Warning};
+use crate::options::{InvalidOption, OptionWarning};
+use crate::router::Router;
+use crate::transform::{Predicate, Transform};
+
+/// A chain of transforms.
+#[derive(Debug, Default)]
+pub struct Chain {
+    steps: Vec<Step>,
+}
+
+#[derive(Debug)]
+struct Step {
+    predicate: Option<Predicate>,
+    negate: bool,
+    kind: StepKind,
+}
+
+#[derive(Debug)]
+enum StepKind {
+    Router(Box<Router>),
+    /// The transform of the example of 2019.
+    Legacy,
+    Other(Transform),
+}
+
+/// What enters the chain.
+pub enum Input<'c, 'a> {
+    /// A change of a table.
+    Change(Box<RawChange<'c, 'a>>),
+    /// A tombstone, a message, a heartbeat: anything but a change.
+    Event(Box<RoutedEvent<'a>>),
+}
+
+/// What leaves it, with what should be logged on the way.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Output<'a> {
+    /// The event to be sent; none where it was left out.
+    pub event: Option<Box<RoutedEvent<'a>>>,
+    /// Why a change was left out.
+    pub skipped: Option<Skipped>,
+    /// Lines for the log.
+    pub warnings: Vec<Warning>,
+}
+
+impl Chain {
+    /// Reads `transforms`, `transforms.*` and `predicates.*` of a connector's options. Names in problems and warnings
+    /// are full ones.
+    ///
+    /// # Errors
+    /// Every option that cannot be taken, and every class that is not supported.
+    pub fn parse(
+        properties: &BTreeMap<String, String>,
+    ) -> Result<(Self, Vec<OptionWarning>), Vec<InvalidOption>> {
+        parse::parse(properties)
+    }
+
+    /// Lets routers write expanded payloads as JSON at once; see [`Router::write_json`]. None of the supported
+    /// transforms looks into values.
+    #[must_use]
+    pub fn write_json(mut self, write_json: bool) -> Self {
+        for step in &mut self.steps {
+            if let StepKind::Router(router) = &mut step.kind {
+                router.set_write_json(write_json);
+            }
+        }
+        self
+    }
+
+    /// What was to be logged of a change that then failed.
+    pub fn take_warnings(&mut self) -> Vec<Warning> {
+        let routers = self.steps.iter_mut().filter_map(|step| match &mut step.kind {
+            StepKind::Router(router) => Some(router),
+            _ => None,
+        });
+        routers.flat_map(|router| router.take_warnings()).collect()
+    }
+
+    /// Sends a change or an event through the chain.
+    ///
+    /// # Errors
+    /// When a transform fails, which stops the task in Connect.
+    pub fn apply<'a>(&mut self, input: Input<'_, 'a>) -> Result<Output<'a>, RouteError> {
+        let mut input = input;
+        let mut warnings = Vec::new();
+        for step in &mut self.steps {
+            if !step.chooses(&input)? {
+                continue;
+            }
+            let event = match (&mut step.kind, input) {
+                (StepKind::Router(router), Input::Change(raw)) => {
+                    match router.route(raw.change.borrowed())? {
+                        Outcome::Skipped(skipped) => {
+                            return Ok(Output { event: None, skipped: Some(skipped), warnings });
+                        }
+                        Outcome::Routed(event, more) => {
+                            warnings.extend(more);
+                            event
+                        }
+                    }
+                }
+                // The router drops tombstones and lets everything else pass that is no change.
+                (StepKind::Router(_), Input::Event(event)) if event.value.is_null() => {
+                    return Ok(Output { event: None, skipped: None, warnings });
+                }
+                (StepKind::Router(_) | StepKind::Legacy, Input::Event(event)) => event,
+                (StepKind::Legacy, Input::Change(raw)) => match route_like_2019(&raw)? {
+                    Some(event) => Box::new(event),
+                    None => {
+                        let skipped = Some(Skipped::Delete);
+                        return Ok(Output { event: None, skipped, warnings });
+                    }
+                },
+                (StepKind::Other(transform), input) => {
+                    let mut event = input.into_event()?;
+                    transform.apply(&mut event)?;
+                    event
+                }
+            };
+            input = Input::Event(event);
+        }
+        Ok(Output { event: Some(input.into_event()?), skipped: None, warnings })
+    }
+}
+
+impl Step {
+    fn chooses(&self, input: &Input<'_, '_>) -> Result<bool, RouteError> {
+        let Some(predicate) = &self.predicate else { return Ok(true) };
+        let (topic, is_tombstone, headers): (&str, bool, &[Header<'_>]) = match input {
+            Input::Change(raw) => (&raw.topic, false, &raw.change.headers),
+            Input::Event(event) => (&event.topic, event.value.is_null(), &event.headers),
+        };
+        Ok(predicate.test(topic, is_tombstone, headers)? != self.negate)
+    }
+}
+
+impl<'a> Input<'_, 'a> {
+    fn into_event(self) -> Result<Box<RoutedEvent<'a>>, RouteError> {
+        match self {
+            Self::Change(raw) => Ok(Box::new(change_event(*raw)?)),
+            Self::Event(event) => Ok(event),
+        }
+    }
+}
