@@ -5,6 +5,7 @@ mod database;
 pub mod deployment;
 mod fetch;
 pub mod guard;
+pub mod measure;
 mod name;
 mod process;
 mod program;
