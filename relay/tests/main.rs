@@ -1,5 +1,20 @@
 //! The relay on real servers: each module has its own database, slot, topics and, where it needs one, process.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on should panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on should panic"
+)]
 
 #[path = "it/stream.rs"]
 mod stream;
+
+#[path = "it/connect_api.rs"]
+mod connect_api;
+#[path = "it/connect_slot_holder.rs"]
+mod connect_slot_holder;
+#[path = "it/connect_transcript_compare.rs"]
+mod connect_transcript_compare;
+#[path = "it/connect_transcripts.rs"]
+mod connect_transcripts;
+#[path = "it/connect_worker.rs"]
+mod connect_worker;

@@ -336,6 +336,8 @@ impl Herder {
                 change = changes.recv() => change,
             };
             let Some(change) = change else { return };
+            // A call may write several records; they take effect together.
+            let _turn = self.turn.lock().await;
             match change {
                 ConfigChange::Configured(name) => {
                     self.refresh(&name, |events| events.configured += 1);

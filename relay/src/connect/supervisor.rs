@@ -137,7 +137,7 @@ impl Supervisor {
         match desired.target {
             TargetState::Started => self.start(properties, desired, restart_task).await,
             TargetState::Paused => self.pause(desired, restart_task).await,
-            TargetState::Stopped => self.stop().await,
+            TargetState::Stopped => self.stop(desired).await,
         }
     }
 
@@ -209,11 +209,16 @@ impl Supervisor {
         self.tell_task(State::Paused, None).await;
     }
 
-    async fn stop(&mut self) {
+    async fn stop(&mut self, desired: &Desired) {
         if self.connector != Some(State::Stopped) {
             self.tell_connector(State::Stopped, None).await;
         }
         self.end_task().await;
+        if desired.committed.is_some() {
+            // The stop took the task away, and this supervisor, which was starting it, put it back.
+            let written = self.storage.write_config(commit_record(&self.name, 0)).await;
+            self.retry = written.is_err();
+        }
     }
 
     /// Stops the task and removes its status; the record of a task from before this process, too.

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use serde_json::{Map, json};
 
+use super::super::definitions;
 use super::super::error::ConnectError;
 use super::super::herder::Herder;
 use super::super::plugins;
 use super::super::storage::{Properties, logger_record};
+use super::super::validation;
 use super::Call;
 use super::answer::{self, Answer};
 use super::body;
@@ -90,6 +92,11 @@ async fn more(herder: &Arc<Herder>, call: &Call) -> Answered {
             let only = flags.first().is_none_or(|flag| flag.eq_ignore_ascii_case("true"));
             Ok(answer::json(&plugins::list(only)))
         }
+        ("GET", Resource::PluginConfig(plugin)) => match definitions::of_plugin(plugin) {
+            Some(options) => Ok(answer::json(&options)),
+            None => Err(ConnectError::not_found(format!("Unknown plugin {plugin}."))),
+        },
+        ("PUT", Resource::PluginValidate(plugin)) => validate(herder, call, plugin).await,
         ("GET", Resource::Loggers) => Ok(answer::json(&herder.log_levels.all())),
         ("GET", Resource::Logger(name)) => Ok(answer::json(&herder.log_levels.get(name)?)),
         ("PUT", Resource::Logger(name)) => set_level(herder, call, name).await,
@@ -162,6 +169,24 @@ pub(in crate::connect) fn name_config(
             Ok(())
         }
     }
+}
+
+async fn validate(herder: &Herder, call: &Call, plugin: &str) -> Answered {
+    let properties = body::properties(&call.body)?;
+    let class = properties.get("connector.class").and_then(Option::as_deref);
+    if let Some(class) = class.filter(|class| !plugins::same_connector(class, plugin)) {
+        return Err(ConnectError::bad_request(format!(
+            "Included connector type {class} does not match request type {plugin}"
+        )));
+    }
+    // Kafka Connect wraps what it finds at this point.
+    validation::check_class(&properties, herder.worker.show_passwords).map_err(|error| {
+        ConnectError::internal(format!(
+            "org.apache.kafka.connect.runtime.rest.errors.BadRequestException: {error}"
+        ))
+    })?;
+    let errors = validation::check_with_database(&properties, &herder.worker).await;
+    Ok(answer::json(&definitions::validation(&properties, &errors)))
 }
 
 async fn restart(herder: &Herder, call: &Call, name: &str) -> Answered {
