@@ -62,8 +62,8 @@ fn decide_source(error: &SourceError) -> Decision {
 /// By class of SQLSTATE (PostgreSQL's documentation, appendix A).
 fn decide_sql_state(code: &str) -> Decision {
     match code {
-        // object_in_use: another session took the slot between our look and our start.
-        "55006" => Decision::Retry { backoff_max: STANDBY_MAX },
+        // object_in_use, duplicate_object: another relay took or made the slot between our look and our step.
+        "55006" | "42710" => Decision::Retry { backoff_max: STANDBY_MAX },
         // Connection trouble, too many connections or slots, shutdown and start-up, lock and serialization failures.
         _ if ["08", "53", "57", "40"].iter().any(|class| code.starts_with(class)) => {
             Decision::Retry { backoff_max: BACKOFF_MAX }
@@ -141,6 +141,7 @@ mod tests {
         let standby = Decision::Retry { backoff_max: STANDBY_MAX };
         assert_eq!(decide(&PipelineError::Source(in_use)), standby);
         assert_eq!(decide(&server("55006")), standby);
+        assert_eq!(decide(&server("42710")), standby);
     }
 
     #[test]

@@ -235,13 +235,10 @@ async fn attempt_stream<S: Sink>(
         () = stop.cancelled() => return Ok(pipeline.undrained()),
     };
     pipeline.begin(identity, settings.status_interval());
-    let existing = slot::find_free(&mut connection, &connector.slot, &database.name).await?;
-    if existing == Found::Missing {
-        match connector.snapshot_mode {
-            SnapshotMode::Initial => snapshot::run(&mut connection, pipeline, connector).await?,
-            SnapshotMode::NoData => slot::create(&mut connection, &connector.slot).await?,
-        }
-        tracing::info!(slot.name = connector.slot, "replication slot created");
+    tokio::select! {
+        ensured = ensure_slot(&mut connection, pipeline, connector) => ensured?,
+        // A snapshot that is cut short leaves no slot behind: the next start takes it again.
+        () = stop.cancelled() => return Ok(pipeline.undrained()),
     }
     let options = StreamOptions {
         slot: connector.slot.clone(),
@@ -262,6 +259,23 @@ async fn attempt_stream<S: Sink>(
         drop_slot(connector).await?;
     }
     Ok(drained)
+}
+
+/// Finds the slot free, or publishes what is there and creates it.
+async fn ensure_slot<S: Sink>(
+    connection: &mut Connection,
+    pipeline: &mut Pipeline<'_, S>,
+    connector: &ConnectorConfig,
+) -> Result<(), PipelineError> {
+    let found = slot::find_free(connection, &connector.slot, &connector.database.name).await?;
+    if found == Found::Missing {
+        match connector.snapshot_mode {
+            SnapshotMode::Initial => snapshot::run(connection, pipeline, connector).await?,
+            SnapshotMode::NoData => slot::create(connection, &connector.slot).await?,
+        }
+        tracing::info!(slot.name = connector.slot, "replication slot created");
+    }
+    Ok(())
 }
 
 /// `slot.drop.on.stop`: the stream must have ended before its slot can go.

@@ -76,6 +76,11 @@ impl MemorySinkControl {
         confirmed
     }
 
+    /// Confirms the oldest record that waits.
+    pub fn confirm_oldest(&self) {
+        self.finish_oldest(Ok(()));
+    }
+
     /// From now on records are confirmed as they come.
     pub fn confirm_at_once(&self) {
         self.shared.lock().confirm_at_once = true;
@@ -83,10 +88,14 @@ impl MemorySinkControl {
     }
 
     /// Refuses the oldest record that waits.
-    pub fn refuse_one(&self, error: SinkError) {
+    pub fn refuse_oldest(&self, error: SinkError) {
+        self.finish_oldest(Err(error));
+    }
+
+    fn finish_oldest(&self, outcome: Result<(), SinkError>) {
         let mut state = self.shared.lock();
         if let Some(sequence) = state.unconfirmed.pop_front() {
-            state.confirmations.push(Confirmation { sequence, outcome: Err(error) });
+            state.confirmations.push(Confirmation { sequence, outcome });
         }
         drop(state);
         self.shared.changed.notify_one();
