@@ -114,11 +114,11 @@ pub(super) async fn check_with_database(
     worker: &WorkerConfig,
 ) -> Vec<FieldError> {
     let Checked { mut errors, connector } = check(properties, worker);
-    if let Some(connector) = connector {
-        if let Some(problem) = database_problem(&connector.database).await {
-            let message = format!("Error while validating connector config: {problem}");
-            push(&mut errors, "database.hostname", message);
-        }
+    if let Some(connector) = connector
+        && let Some(problem) = database_problem(&connector.database).await
+    {
+        let message = format!("Error while validating connector config: {problem}");
+        push(&mut errors, "database.hostname", message);
     }
     errors
 }
@@ -248,11 +248,10 @@ fn check_connector(resolved: &BTreeMap<String, String>, errors: &mut Vec<FieldEr
     require(dbname.0, dbname.1, errors);
     require("topic.prefix", "database.server.name", errors);
     let mode = resolved.get("snapshot.mode").map(|mode| mode.trim().to_ascii_lowercase());
-    if let Some(mode) = mode {
-        if !SNAPSHOT_MODES.contains(&mode.as_str()) && mode != SNAPSHOT_MODE_OLD {
-            let problem = format!("Value must be one of {}", SNAPSHOT_MODES.join(", "));
-            push(errors, "snapshot.mode", invalid("snapshot.mode", &problem));
-        }
+    let known = |mode: &str| SNAPSHOT_MODES.contains(&mode) || mode == SNAPSHOT_MODE_OLD;
+    if mode.is_some_and(|mode| !known(&mode)) {
+        let problem = format!("Value must be one of {}", SNAPSHOT_MODES.join(", "));
+        push(errors, "snapshot.mode", invalid("snapshot.mode", &problem));
     }
 }
 

@@ -24,7 +24,7 @@ const IN_PATH: &AsciiSet = &CONTROLS
 
 /// Whether the body may be read as JSON, by what the request says of it.
 pub(super) fn may_be_json(headers: &HeaderMap) -> bool {
-    header(headers, &CONTENT_TYPE).is_none_or(|kind| matches_json(kind))
+    header(headers, &CONTENT_TYPE).is_none_or(matches_json)
 }
 
 pub(super) fn has_content_type(headers: &HeaderMap) -> bool {

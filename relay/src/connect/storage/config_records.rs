@@ -1,6 +1,6 @@
 //! The config topic's records, and what they amount to: connectors, target states and committed task configurations.
 //!
-//! Pure: `shared` rules of Kafka's `KafkaConfigBackingStore`, as its records show them.
+//! Pure. The rules are those of Kafka's `KafkaConfigBackingStore`, as its records show them.
 
 use std::collections::BTreeMap;
 
