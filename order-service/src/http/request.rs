@@ -3,7 +3,7 @@
 //! As lenient as the original where it does no harm (numbers as strings, dates without seconds, the fields `id` and
 //! `status` of a sent line), and strict where the original stored nonsense or failed with a 500.
 
-use chrono::{NaiveDate, NaiveDateTime, NaiveTime, SubsecRound, Timelike};
+use chrono::{Datelike, NaiveDate, NaiveDateTime, NaiveTime, SubsecRound, Timelike};
 use serde_json::value::RawValue;
 
 use super::fields::{Mistakes, Object, Value};
@@ -15,6 +15,9 @@ use crate::order::{
 
 /// `2019-01-31T12:13:01.123456789`.
 const DATE_CHARS_MAX: usize = 29;
+
+/// What every reader of an event can store: MySQL's `datetime` (the shipment service's column) holds no other years.
+const YEARS: std::ops::RangeInclusive<i32> = 1000..=9999;
 
 /// Digits after the second that the column `timestamp(6)` keeps. The rest is cut off here, so that answer, event and table
 /// agree.
@@ -32,8 +35,11 @@ pub(crate) fn read_new_order(body: &[u8]) -> Result<NewOrder, Problem> {
     });
     let order_date = object.required("orderDate", &mut mistakes, |value| {
         date_time(&value).ok_or_else(|| {
-            "must be a local date and time such as 2019-01-31T12:13:01, without an offset"
-                .to_owned()
+            format!(
+                "must be a local date and time such as 2019-01-31T12:13:01, without an offset, in the years {} to {}",
+                YEARS.start(),
+                YEARS.end()
+            )
         })
     });
     let lines = read_lines(&object, &mut mistakes);
@@ -177,7 +183,8 @@ fn date_time(value: &Value<'_>) -> Option<NaiveDateTime> {
         _ => return None,
     };
     // A 60th second passes the parser as a leap second; no clock of a customer shows one.
-    (date_time.nanosecond() < 1_000_000_000).then(|| date_time.trunc_subsecs(FRACTION_DIGITS))
+    let fits = YEARS.contains(&date_time.year()) && date_time.nanosecond() < 1_000_000_000;
+    fits.then(|| date_time.trunc_subsecs(FRACTION_DIGITS))
 }
 
 fn date_time_from_text(text: &str) -> Option<NaiveDateTime> {
@@ -190,7 +197,7 @@ fn date_time_from_text(text: &str) -> Option<NaiveDateTime> {
     let date_fits = year.len() == 4 && month.len() == 2 && day.len() == 2;
     let time_fits = time.get(2..3) == Some(":") && matches!(time.get(5..6), None | Some(":"));
     let fits = date_fits && time_fits && local.len() <= DATE_CHARS_MAX;
-    if !fits || !shape.iter().all(|part| digits(part)) || *year == "0000" {
+    if !fits || !shape.iter().all(|part| digits(part)) {
         return None;
     }
     let date = NaiveDate::parse_from_str(date, "%Y-%m-%d").ok()?;
@@ -207,8 +214,7 @@ fn date_time_from_parts(parts: &[&RawValue]) -> Option<NaiveDateTime> {
         return None;
     }
     let part = |index: usize| numbers.get(index).copied().unwrap_or(0);
-    let year = i32::try_from(part(0)).ok().filter(|year| (1..=9999).contains(year))?;
-    NaiveDate::from_ymd_opt(year, part(1), part(2))?.and_hms_nano_opt(
+    NaiveDate::from_ymd_opt(i32::try_from(part(0)).ok()?, part(1), part(2))?.and_hms_nano_opt(
         part(3),
         part(4),
         part(5),
