@@ -1,9 +1,11 @@
+//! The order service: takes orders over REST and writes each with its events in one PostgreSQL transaction.
 #![doc = include_str!("../README.md")]
 // The modules in the order in which an order passes them.
 
 pub mod config;
 pub mod telemetry;
 
+mod bounded_writes;
 mod http;
 mod server;
 

@@ -1,18 +1,22 @@
 //! Entry point: configuration, logs, signals, service.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use order_service::OrderService;
 use order_service::config::Config;
 use order_service::telemetry;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    match run().await {
+/// For threads that still wait for a name server when everything else has ended: without a bound they would hold up the end.
+const RUNTIME_SHUTDOWN_DURATION_MAX: Duration = Duration::from_millis(200);
+
+fn main() -> ExitCode {
+    match start() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Standard error, because logging may be what could not be started.
@@ -22,11 +26,16 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run() -> anyhow::Result<()> {
+fn start() -> anyhow::Result<()> {
     let config = Config::from_environment()?;
     telemetry::start(&config)?;
-    let stop = stop_at_signal()?;
-    OrderService::bind(config).await?.run(stop).await
+    let runtime = Runtime::new().context("cannot start threads")?;
+    let ended = runtime.block_on(async {
+        let stop = stop_at_signal()?;
+        OrderService::bind(config).await?.run(stop).await
+    });
+    runtime.shutdown_timeout(RUNTIME_SHUTDOWN_DURATION_MAX);
+    ended
 }
 
 /// A token that SIGTERM and SIGINT cancel.

@@ -13,15 +13,22 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+use crate::bounded_writes::BoundedWrites;
+
 /// Connections at a time. More wait in the listener's backlog; each costs a few kB and, in a request, up to a body.
 const CONNECTIONS_MAX: usize = 1024;
 
 /// How long a client may take to send a request's headers, and a quiet connection may stay.
 const HEADER_READ_DURATION_MAX: Duration = Duration::from_secs(30);
 
-/// How long requests may go on after the signal to stop. Compose and Kubernetes kill after 10 and 30 seconds; a request
-/// that was taken is worth waiting for, one that hangs is not.
-pub(crate) const DRAIN_DURATION_MAX: Duration = Duration::from_secs(9);
+/// How long a client may leave an answer unread. One that never reads would keep its place, and a page of orders in
+/// memory, for ever.
+const STALL_DURATION_MAX: Duration = Duration::from_secs(30);
+
+/// How long requests may go on after the signal to stop. Compose and Kubernetes kill after 10 and 30 seconds unless told
+/// otherwise, and closing the pool takes up to another second; a request that was taken is worth waiting for, one that
+/// hangs is not.
+const DRAIN_DURATION_MAX: Duration = Duration::from_secs(8);
 
 /// After a failed accept (no file descriptor left, say) the next one would fail as well.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
@@ -75,7 +82,10 @@ async fn serve_connection(stream: TcpStream, router: Router, stop: CancellationT
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_READ_DURATION_MAX)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(
+            TokioIo::new(BoundedWrites::new(stream, STALL_DURATION_MAX)),
+            TowerToHyperService::new(router),
+        );
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
