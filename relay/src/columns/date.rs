@@ -114,8 +114,11 @@ pub(super) fn iso_timestamp(micros: i64, fraction_digits: Option<usize>) -> Stri
     format!("{date}T{}", iso_time(micros.rem_euclid(DAY_MICROSECONDS), fraction_digits))
 }
 
+/// A number of digits that no calculation with it can overflow.
 fn digits(text: &str) -> Option<i64> {
-    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+    const LENGTH_MAX: usize = 9;
+    if text.is_empty() || text.len() > LENGTH_MAX || !text.bytes().all(|byte| byte.is_ascii_digit())
+    {
         return None;
     }
     text.parse().ok()

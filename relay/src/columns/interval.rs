@@ -31,7 +31,7 @@ pub(super) fn value(text: &str, mode: IntervalMode) -> Option<Value<'static>> {
 
 impl Interval {
     fn microseconds(&self) -> i64 {
-        let months = f64::from(self.years * 12 + self.months);
+        let months = f64::from(self.years) * 12.0 + f64::from(self.months);
         let days = months * DAYS_PER_MONTH + f64::from(self.days);
         let minutes = (days * 24.0 + f64::from(self.hours)) * 60.0 + f64::from(self.minutes);
         let seconds = minutes * 60.0 + self.seconds;
@@ -86,11 +86,11 @@ fn parse_words(text: &str) -> Option<Interval> {
     if verbose && text.ends_with("ago") {
         let Interval { years, months, days, hours, minutes, seconds } = interval;
         return Some(Interval {
-            years: -years,
-            months: -months,
-            days: -days,
-            hours: -hours,
-            minutes: -minutes,
+            years: years.saturating_neg(),
+            months: months.saturating_neg(),
+            days: days.saturating_neg(),
+            hours: hours.saturating_neg(),
+            minutes: minutes.saturating_neg(),
             seconds: -seconds,
         });
     }
@@ -107,7 +107,11 @@ fn clock(interval: Interval, token: &str) -> Option<Interval> {
     let hours: i32 = parts.next()?.parse().ok()?;
     let minutes: i32 = parts.next()?.parse().ok()?;
     let seconds: f64 = parts.next().map_or(Ok(0.0), str::parse).ok()?;
-    let interval = Interval { hours: sign * hours, minutes: sign * minutes, ..interval };
+    let interval = Interval {
+        hours: hours.saturating_mul(sign),
+        minutes: minutes.saturating_mul(sign),
+        ..interval
+    };
     Some(interval.with_seconds(f64::from(sign) * seconds))
 }
 

@@ -212,3 +212,22 @@ fn a_value_that_was_not_sent_is_the_placeholder() {
     assert_eq!(columns.read(0, &tuple), Ok(Value::text("toast!")));
     assert_eq!(columns.read(1, &tuple), Ok(Value::Bytes(b"toast!".as_slice().into())));
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_text_of_any_type_makes_a_value_panic(
+        type_id in proptest::sample::select(vec![
+            16_u32, 17, 19, 20, 21, 23, 25, 600, 601, 602, 603, 604, 628, 700, 718, 790, 1007, 1009, 1082, 1083, 1114,
+            1184, 1186, 1266, 1560, 1562, 1700,
+        ]),
+        modifier in -1..20_i32,
+        text in "[-+:. 0-9]{0,30}|\\PC{0,30}|[{}\",\\\\a0-9]{0,20}|-?[0-9]{1,25} (year|mon|day)s?",
+    ) {
+        let relation = relation(&[("c", type_id, modifier)]);
+        for time_precision in [TimePrecisionMode::Adaptive, TimePrecisionMode::Connect, TimePrecisionMode::IsoString] {
+            let modes = ValueModes { time_precision, ..ValueModes::default() };
+            let columns = TableColumns::new(&relation, &HashMap::new(), &modes);
+            let _ = columns.read(0, &[TupleColumn::Text(text.as_bytes())]);
+        }
+    }
+}

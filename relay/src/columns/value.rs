@@ -269,7 +269,7 @@ pub(super) fn bits(text: &str) -> Vec<u8> {
 /// Bytes of hexadecimal digits.
 pub(super) fn from_hex(digits: &str) -> Option<Vec<u8>> {
     let digits = digits.as_bytes();
-    if digits.len() % 2 != 0 {
+    if !digits.len().is_multiple_of(2) {
         return None;
     }
     digits.chunks(2).map(|pair| Some(nibble(pair[0])? << 4 | nibble(pair[1])?)).collect()

@@ -43,6 +43,26 @@ pub fn write_directly(expansion: &Expansion, text: &str, out: &mut Vec<u8>) -> b
     written
 }
 
+/// The text that Java would print for a number, where it can be told from the number's own text: a plain decimal
+/// below ten million with digits that a 64 bit number holds exactly enough to print them again.
+fn shortest(text: &str) -> Option<&str> {
+    /// Digits that survive the way to a 64 bit floating point number and back.
+    const DIGITS_MAX: usize = 15;
+    /// From 10^7 on Java prints an exponent.
+    const WHOLE_DIGITS_MAX: usize = 7;
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let (whole, fraction) = digits.split_once('.')?;
+    let is_plain = !whole.starts_with('0')
+        && whole.len() <= WHOLE_DIGITS_MAX
+        && digits.len() <= DIGITS_MAX
+        && fraction.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_plain {
+        return None;
+    }
+    let zeros = fraction.bytes().rev().take_while(|digit| *digit == b'0').count();
+    text.get(..text.len() - zeros.min(fraction.len() - 1))
+}
+
 /// What a value is; objects and arrays are told apart further by the fingerprint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shape {
@@ -102,8 +122,11 @@ impl Writer<'_, '_> {
                 write_integer(value, self.out);
                 Shape::Long
             }
-            Number::Double(value) => {
-                write_double(value, self.out);
+            Number::Double(value, text) => {
+                match shortest(text) {
+                    Some(text) => self.out.extend_from_slice(text.as_bytes()),
+                    None => write_double(value, self.out),
+                }
                 Shape::Double
             }
             Number::BigInteger(_) => return None,

@@ -46,7 +46,8 @@ pub(super) enum Number<'t> {
     Int(i32),
     Long(i64),
     BigInteger(&'t str),
-    Double(f64),
+    /// The number and its text.
+    Double(f64, &'t str),
 }
 
 /// Steps through JSON text.
@@ -92,7 +93,7 @@ impl<'t> Scanner<'t> {
                 Number::Int(value) => Node::Int(value),
                 Number::Long(value) => Node::Long(value),
                 Number::BigInteger(digits) => Node::BigInteger(digits.to_owned()),
-                Number::Double(value) => Node::Double(value),
+                Number::Double(value, _) => Node::Double(value),
             }),
             Some(b't') => self.word("true").map(|()| Node::Boolean(true)),
             Some(b'f') => self.word("false").map(|()| Node::Boolean(false)),
@@ -292,7 +293,8 @@ impl<'t> Scanner<'t> {
         if length - missing.min(length) > NUMBER_LENGTH_MAX {
             return Err(self.error("a number has more than 1000 digits"));
         }
-        text.parse().map(Number::Double).map_err(|_| self.error("not a number"))
+        let value = text.parse().map_err(|_| self.error("not a number"))?;
+        Ok(Number::Double(value, text))
     }
 
     fn integer(&self, text: &'t str, digits: usize) -> Result<Number<'t>, ParseError> {

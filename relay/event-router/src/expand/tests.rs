@@ -70,6 +70,8 @@ fn json() -> impl Strategy<Value = String> {
         any::<f64>()
             .prop_filter("JSON has no NaN", |value| value.is_finite())
             .prop_map(|value| format!("{value:e}")),
+        (any::<i32>(), 0..100_000_u32)
+            .prop_map(|(whole, fraction)| format!("{whole}.{fraction:05}")),
         "[a-z\\\\u00e9😀\"/ ]{0,6}".prop_map(|text| format!("{:?}", text.replace('\\', ""))),
         Just("\"\\ud83d \\u00e9\\n\"".to_owned()),
         Just("12345678901234567890".to_owned()),
