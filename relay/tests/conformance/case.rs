@@ -43,8 +43,6 @@ pub(crate) struct ExpectedRecord {
     pub(crate) value: Value,
     pub(crate) headers: Vec<(String, Value)>,
     pub(crate) timestamp: Value,
-    #[serde(default)]
-    pub(crate) repeats: bool,
 }
 
 /// Where the task failed.
