@@ -1,6 +1,14 @@
-//! What testbed promises to the tests of the other crates, on real servers.
+//! What testbed promises to the tests of the other crates, and the whole flow end to end, on real servers.
 
+#[path = "main/flow.rs"]
+mod flow;
+#[path = "main/interruptions.rs"]
+mod interruptions;
+#[path = "main/measuring.rs"]
+mod measuring;
 #[path = "main/servers.rs"]
 mod servers;
+#[path = "main/story.rs"]
+mod story;
 #[path = "main/supervision.rs"]
 mod supervision;

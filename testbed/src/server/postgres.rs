@@ -16,7 +16,7 @@ use crate::database::{PostgresDatabase, postgres_options, statement};
 use crate::fetch::{Form, Package, Progress, fetch, version_line};
 use crate::guard::{LastSignal, User};
 use crate::name::unique_name;
-use crate::process::{Launch, Output, Process};
+use crate::process::{self, Launch, Output, Process};
 use crate::wait::eventually;
 
 /// Older servers lack parts of pgoutput that the relay asks for.
@@ -102,12 +102,18 @@ impl Postgres {
         }
     }
 
-    /// `kill -9` of the server process; its children notice and go.
+    /// `kill -9` of the server process. Its children notice and go; the next start needs their shared memory back, so
+    /// this returns when they have gone, too.
     pub async fn kill(&mut self) {
-        if let Some(process) = self.process.take() {
-            process.signal(Signal::KILL);
-            process.wait().await;
-        }
+        let Some(process) = self.process.take() else { return };
+        let children = process::children(process.pid());
+        process.signal(Signal::KILL);
+        process.wait().await;
+        let gone = eventually("end of PostgreSQL's children", STOP_BOUND, || async {
+            Ok(children.iter().all(|child| process::stat(*child).is_none()).then_some(()))
+        });
+        // A child that stays makes the next start fail with PostgreSQL's own words.
+        let _ = gone.await;
     }
 
     /// The maintenance database, as superuser.
@@ -168,7 +174,7 @@ impl Postgres {
             "listen_addresses = '127.0.0.1'\nport = {}\nunix_socket_directories = ''\n\
              wal_level = logical\nmax_replication_slots = 200\nmax_wal_senders = 200\n\
              max_connections = 500\nmax_wal_size = 4GB\nshared_buffers = 256MB\n\
-             fsync = {on_off}\nsynchronous_commit = {on_off}\nfull_page_writes = {on_off}\n\
+             fsync = {on_off}\nfull_page_writes = {on_off}\n\
              log_min_messages = warning\nlog_line_prefix = '%m [%p] %q%u@%d '\n",
             self.options.port
         )

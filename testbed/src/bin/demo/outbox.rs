@@ -4,9 +4,22 @@
 
 use anyhow::{Context as _, Result};
 use sqlx::{Connection as _, PgConnection, Row as _};
+use testbed::PostgresDatabase;
 
 /// Dropped at the end: a slot that nobody reads would hold back the WAL for ever.
 const SLOT: &str = "demo_onlooker";
+
+/// The name that Debezium gives its slot where the configuration names none.
+pub(crate) const RELAY_SLOT: &str = "debezium";
+
+/// Up to where the relay has confirmed the WAL; `None` while nobody reads its slot.
+pub(crate) async fn relay_slot(database: &PostgresDatabase) -> Result<Option<String>> {
+    let mut connection = PgConnection::connect(&database.url()).await?;
+    let query = "select confirmed_flush_lsn::text from pg_replication_slots where slot_name = $1 and active";
+    let lsn = sqlx::query_scalar(query).bind(RELAY_SLOT).fetch_optional(&mut connection).await?;
+    connection.close().await?;
+    Ok(lsn)
+}
 
 /// An outbox row in the WAL.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use crate::checks::Checks;
 use crate::launch::LogLine;
-use crate::outbox::{Onlooker, OutboxRow};
+use crate::outbox::{self, Onlooker, OutboxRow};
 use crate::screen::{Screen, millis, one_line};
 use crate::shipments;
 use crate::topics::{self, Follower};
@@ -100,6 +100,12 @@ impl Scene<'_> {
             Ok(()) => self.screen.hop("relay", "connector and task RUNNING", Some(began.elapsed())),
             Err(trace) => bail!("the connector's task failed: {trace}"),
         }
+        // An order that is placed before the slot exists leaves nothing in it.
+        let lsn = eventually("replication slot that is read", HOP_BOUND, || {
+            outbox::relay_slot(&self.deployment.order_database)
+        });
+        let slot = format!("slot {} is read, confirmed up to {}", outbox::RELAY_SLOT, lsn.await?);
+        self.screen.hop("PostgreSQL", &slot, Some(began.elapsed()));
         // What the slot of the onlooker saw of the start does not belong to the story.
         self.onlooker.new_rows().await?;
         Ok(())
