@@ -24,7 +24,14 @@ const STOP_GRACE: Duration = Duration::from_secs(2);
 /// What a task is doing, as Connect's status shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TaskState {
-    /// The pipeline runs, or waits for PostgreSQL or Kafka and retries.
+    /// It prepares slot and publication: what is written to the outbox before the slot exists is not in the stream.
+    Starting,
+    /// It could not start yet and tries again.
+    Waiting {
+        /// What it waits for.
+        reason: String,
+    },
+    /// It streams; or it did, has lost PostgreSQL and tries again: nothing is missed meanwhile, the slot is there.
     Running,
     /// The pipeline stopped for good; the trace says what to do.
     Failed {
@@ -74,12 +81,12 @@ fn start_with<S: Sink + Send + 'static>(
     worker: Arc<WorkerConfig>,
     make_sink: impl FnMut() -> Result<S, SinkError> + Send + 'static,
 ) -> TaskHandle {
-    let (report, state) = watch::channel(TaskState::Running);
+    let (report, state) = watch::channel(TaskState::Starting);
     let stop = CancellationToken::new();
     let stop_max = worker.shutdown_timeout;
     let token = stop.clone();
     let running = tokio::spawn(async move {
-        let outcome = run(&connector, &worker, make_sink, &token).await;
+        let outcome = run(&connector, &worker, make_sink, &token, &report).await;
         report.send_replace(outcome);
     });
     TaskHandle { state, stop, running, stop_max }
@@ -125,6 +132,7 @@ async fn run<S: Sink>(
     worker: &WorkerConfig,
     mut make_sink: impl FnMut() -> Result<S, SinkError>,
     stop: &CancellationToken,
+    report: &watch::Sender<TaskState>,
 ) -> TaskState {
     for remark in &connector.remarks {
         tracing::info!(connector.name = connector.name, "{remark}");
@@ -134,7 +142,7 @@ async fn run<S: Sink>(
         let error = match make_sink() {
             Ok(sink) => {
                 let mut pipeline = Pipeline::new(connector, sink);
-                match stream(&mut pipeline, connector, worker, stop).await {
+                match stream(&mut pipeline, connector, worker, stop, report).await {
                     Ok(drained) => {
                         stopped(connector, &drained);
                         return TaskState::Stopped;
@@ -164,13 +172,14 @@ async fn stream<S: Sink>(
     connector: &ConnectorConfig,
     worker: &WorkerConfig,
     stop: &CancellationToken,
+    report: &watch::Sender<TaskState>,
 ) -> Result<Drained, PipelineError> {
     let mut attempt = 0;
     let mut told = String::new();
     loop {
         let confirmed_lsn = pipeline.confirmed_lsn();
         let error = tokio::select! {
-            result = attempt_stream(pipeline, connector, worker, stop) => match result {
+            result = attempt_stream(pipeline, connector, worker, stop, report) => match result {
                 Ok(drained) => return Ok(drained),
                 Err(error) => error,
             },
@@ -190,6 +199,9 @@ async fn stream<S: Sink>(
                 slot.name = connector.slot,
                 "waiting: {reason}"
             );
+            if *report.borrow() != TaskState::Running {
+                report.send_replace(TaskState::Waiting { reason: reason.clone() });
+            }
             told = reason;
         }
         let settled = async {
@@ -215,6 +227,7 @@ async fn attempt_stream<S: Sink>(
     connector: &ConnectorConfig,
     worker: &WorkerConfig,
     stop: &CancellationToken,
+    report: &watch::Sender<TaskState>,
 ) -> Result<Drained, PipelineError> {
     let database = &connector.database;
     let prepare = async {
@@ -252,6 +265,7 @@ async fn attempt_stream<S: Sink>(
         publication.name = connector.publication.name,
         "streaming changes"
     );
+    report.send_replace(TaskState::Running);
     let result = pipeline.run(&mut wal, stop, worker.shutdown_timeout).await;
     wal.close().await;
     let drained = result?;

@@ -65,7 +65,8 @@ struct Task {
 }
 
 enum Phase {
-    Running(TaskHandle, watch::Receiver<TaskState>),
+    /// With the state that was told last.
+    Running(TaskHandle, watch::Receiver<TaskState>, TaskState),
     Paused,
     Failed,
 }
@@ -180,9 +181,9 @@ impl Supervisor {
             Ok(connector) => {
                 let handle = task::start(Arc::new(connector), Arc::clone(&self.worker));
                 let states = handle.subscribe();
-                self.tell_task(State::Running, None).await;
                 tracing::info!(connector.name = self.name, "task started");
-                Phase::Running(handle, states)
+                // RUNNING is told when it streams: an event that is written after that is not missed.
+                Phase::Running(handle, states, TaskState::Starting)
             }
             Err(trace) => {
                 tracing::error!(connector.name = self.name, trace, "the task cannot start");
@@ -259,7 +260,11 @@ impl Supervisor {
     /// Takes in what the task says of itself.
     async fn note(&mut self, state: TaskState) {
         let trace = match state {
-            TaskState::Running => return,
+            TaskState::Starting => return,
+            TaskState::Waiting { reason } => {
+                return self.tell_task(State::Unassigned, Some(format!("waiting: {reason}"))).await;
+            }
+            TaskState::Running => return self.tell_task(State::Running, None).await,
             TaskState::Failed { trace } => trace,
             TaskState::Stopped => "the task stopped without being asked to".to_owned(),
         };
@@ -278,7 +283,7 @@ impl Supervisor {
     /// Stops the task if it runs; it is paused then. True: it was drained in time, or there was nothing to drain.
     async fn halt(&mut self) -> bool {
         let Some(task) = &mut self.task else { return true };
-        let Phase::Running(handle, _) = std::mem::replace(&mut task.phase, Phase::Paused) else {
+        let Phase::Running(handle, ..) = std::mem::replace(&mut task.phase, Phase::Paused) else {
             return true;
         };
         let begun = Instant::now();
@@ -363,15 +368,16 @@ fn problems(errors: &[OptionError]) -> String {
     errors.iter().map(problem).collect::<Vec<_>>().join("\n")
 }
 
-/// Waits for the next state of a running task; for ever when none runs.
+/// Waits for a state of a running task that was not told yet; for ever when none runs.
 async fn task_changed(task: &mut Option<Task>) -> TaskState {
-    let Some(Task { phase: Phase::Running(_, states), .. }) = task else {
+    let Some(Task { phase: Phase::Running(_, states, told), .. }) = task else {
         return std::future::pending().await;
     };
     loop {
         // A task may have failed before anybody looked.
         let state = states.borrow_and_update().clone();
-        if state != TaskState::Running {
+        if state != *told {
+            told.clone_from(&state);
             return state;
         }
         if states.changed().await.is_err() {

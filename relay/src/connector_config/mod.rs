@@ -97,9 +97,7 @@ impl ConnectorConfig {
         let extended_headers = options.flag("extended.headers.enabled", true);
         let status_interval = options.milliseconds("status.update.interval.ms", 10_000, 1..=60_000);
         let router = transforms::read(&mut options);
-        let value_modes = options
-            .try_with(|properties| crate::columns::ValueModes::parse(properties))
-            .unwrap_or_default();
+        let value_modes = options.try_with(crate::columns::ValueModes::parse).unwrap_or_default();
         let converters =
             options.try_with(|properties| Converters::parse(properties, &worker.converters));
         let producer_overrides = options.with_prefix("producer.override.");
