@@ -9,7 +9,6 @@ use tokio::time::timeout;
 
 use crate::backoff::Backoff;
 use crate::config::DatabaseUrl;
-use crate::health::Vitals;
 
 /// One for the consumer, one for the health check, the rest for REST.
 const CONNECTIONS_MAX: u32 = 8;
@@ -22,7 +21,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(2);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Seconds. `wait_timeout`: a transaction whose client vanished without a word is rolled back after this time, so
 /// that its locks don't stay for the default of eight hours. `innodb_lock_wait_timeout`: below the timeout of an attempt.
-const SESSION: &str = "set session wait_timeout = 30, session innodb_lock_wait_timeout = 5";
+const SESSION: &str = "set session wait_timeout = 30, session innodb_lock_wait_timeout = 2";
 /// A migration can wait for another instance that migrates; nobody's tables here take longer.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -56,14 +55,9 @@ async fn answers(connection: &mut MySqlConnection) -> bool {
 ///
 /// # Errors
 /// A migration that no waiting can repair: the database was made by another version of this service.
-pub(crate) async fn prepare(
-    pool: &MySqlPool,
-    url: &DatabaseUrl,
-    vitals: &Vitals,
-) -> anyhow::Result<()> {
+pub(crate) async fn prepare(pool: &MySqlPool, url: &DatabaseUrl) -> anyhow::Result<()> {
     let mut backoff = Backoff::new();
     loop {
-        vitals.beat();
         let problem = match timeout(MIGRATION_TIMEOUT, migrate(pool)).await {
             Ok(Ok(())) => break,
             Ok(Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _))) => {

@@ -65,8 +65,10 @@ impl Vitals {
         self.started.elapsed().saturating_sub(beat)
     }
 
+    /// Whether the consumer's loop comes round, or is yet to begin: the wait for MySQL and Kafka may take as long as it
+    /// takes, and a restart would not shorten it.
     pub(crate) fn live(&self) -> bool {
-        self.beat_age() <= BEAT_AGE_MAX
+        self.stage() == Stage::Starting || self.beat_age() <= BEAT_AGE_MAX
     }
 
     pub(crate) fn enter(&self, stage: Stage) {
@@ -89,5 +91,21 @@ impl Vitals {
     /// Whether orders would flow now, as far as Kafka is concerned.
     pub(crate) fn consuming(&self) -> bool {
         matches!(self.stage(), Stage::Joined | Stage::WaitingForTopic) && !self.kafka_away()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_wait_at_the_start_is_no_hang_and_a_loop_that_stands_still_is() {
+        let started = Instant::now().checked_sub(BEAT_AGE_MAX * 2).unwrap();
+        let vitals = Vitals { started, ..Vitals::new() };
+        assert!(vitals.live());
+        vitals.enter(Stage::Joined);
+        assert!(!vitals.live());
+        vitals.beat();
+        assert!(vitals.live());
     }
 }

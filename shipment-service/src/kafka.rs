@@ -11,10 +11,11 @@ use rdkafka::error::KafkaError;
 use tokio::time::sleep;
 
 use crate::backoff::Backoff;
-use crate::health::Vitals;
 
 /// A broker that does not answer within this time is away.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(3);
+/// Back within a second after Kafka was away (librdkafka's default is ten). Milliseconds.
+pub(crate) const RECONNECT_DELAY_MAX_MILLIS: &str = "1000";
 
 /// Sends librdkafka's log to ours, at debug level: it repeats itself at every attempt, and what matters of it comes
 /// back to us as an error, which is logged once.
@@ -42,15 +43,15 @@ pub(crate) fn log(facility: &str, message: &str) {
 ///
 /// # Errors
 /// A setting that librdkafka refuses.
-pub(crate) async fn wait(bootstrap_servers: &str, vitals: &Vitals) -> anyhow::Result<()> {
+pub(crate) async fn wait(bootstrap_servers: &str) -> anyhow::Result<()> {
     let client: BaseConsumer<QuietContext> = ClientConfig::new()
         .set("bootstrap.servers", bootstrap_servers)
         .set("client.id", "shipment-service-start")
+        .set("reconnect.backoff.max.ms", RECONNECT_DELAY_MAX_MILLIS)
         .create_with_context(QuietContext)?;
     let client = Arc::new(client);
     let mut backoff = Backoff::new();
     loop {
-        vitals.beat();
         let asked = Arc::clone(&client);
         let problem = match tokio::task::spawn_blocking(move || {
             asked.fetch_metadata(None, METADATA_TIMEOUT).map(|metadata| metadata.brokers().len())

@@ -84,8 +84,8 @@ async fn start(
     vitals: &Arc<Vitals>,
 ) -> anyhow::Result<Consumer> {
     tokio::try_join!(
-        database::prepare(pool, &config.database, vitals),
-        kafka::wait(&config.bootstrap_servers, vitals),
+        database::prepare(pool, &config.database),
+        kafka::wait(&config.bootstrap_servers),
     )?;
     let dead_letters = DeadLetters::new(config)?;
     dead_letters.create_topic().await;
