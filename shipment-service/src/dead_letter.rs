@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use crate::backoff::Backoff;
 use crate::config::Config;
 use crate::event::Poison;
-use crate::kafka::QuietContext;
+use crate::kafka::{self, QuietContext};
 use crate::message::Message;
 
 /// The headers that a dead letter has on top of its own, named after Connect's `__connect.errors.*`.
@@ -33,6 +33,9 @@ pub(crate) mod header {
     pub(crate) const TIME: &str = "__dead_letter.time";
     /// Only when the value was too large to be copied: its size in bytes. The original is at topic, partition, offset.
     pub(crate) const OMITTED_VALUE_BYTES: &str = "__dead_letter.omitted_value_bytes";
+    /// Only when the key and the message's own headers were too large to be copied: their size in bytes.
+    pub(crate) const OMITTED_KEY_AND_HEADERS_BYTES: &str =
+        "__dead_letter.omitted_key_and_headers_bytes";
 }
 
 /// The longest sentence in a header. Bytes; a reason may quote what it could not read.
@@ -42,6 +45,26 @@ const DELIVERY_TIMEOUT_MILLIS: &str = "10000";
 /// The broker's own limit decides about large messages, not the client's. Bytes; the largest that librdkafka allows.
 const MESSAGE_BYTES_LIMIT: &str = "1000000000";
 const CREATE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How much of the message a dead letter holds. Our headers can make it larger than the topic allows; then better a dead
+/// letter that only says where the message is than an order topic that stands still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extent {
+    Whole,
+    WithoutValue,
+    /// Without key and headers of its own, too: a sender may have filled these up.
+    ReasonOnly,
+}
+
+impl Extent {
+    fn smaller(self) -> Option<Extent> {
+        match self {
+            Extent::Whole => Some(Extent::WithoutValue),
+            Extent::WithoutValue => Some(Extent::ReasonOnly),
+            Extent::ReasonOnly => None,
+        }
+    }
+}
 
 /// Publishes dead letters.
 pub(crate) struct DeadLetters {
@@ -60,7 +83,8 @@ impl DeadLetters {
         let mut client = ClientConfig::new();
         client
             .set("bootstrap.servers", &config.bootstrap_servers)
-            .set("client.id", "shipment-service-dead-letter");
+            .set("client.id", "shipment-service-dead-letter")
+            .set("reconnect.backoff.max.ms", kafka::RECONNECT_DELAY_MAX_MILLIS);
         let admin = client.create_with_context(QuietContext)?;
         let producer = client
             .set("acks", "all")
@@ -101,18 +125,18 @@ impl DeadLetters {
     /// A dead letter can come twice, when this process dies before the offset of the message is committed.
     pub(crate) async fn publish(&self, message: &Message, poison: &Poison) {
         let mut backoff = Backoff::new();
-        let mut with_value = true;
+        let mut extent = Extent::Whole;
         loop {
-            match self.publish_once(message, poison, with_value).await {
-                Ok(()) => break,
-                Err(KafkaError::MessageProduction(
-                    RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize,
-                )) if with_value => {
-                    // The headers made it larger than the topic allows. Better a dead letter without its value, which
-                    // says where the value is, than an order topic that stands still.
-                    with_value = false;
-                }
-                Err(error) => {
+            match (self.publish_once(message, poison, extent).await, extent.smaller()) {
+                (Ok(()), _) => break,
+                (
+                    Err(KafkaError::MessageProduction(
+                        RDKafkaErrorCode::MessageSizeTooLarge
+                        | RDKafkaErrorCode::InvalidMessageSize,
+                    )),
+                    Some(smaller),
+                ) => extent = smaller,
+                (Err(error), _) => {
                     if backoff.attempt() == 0 {
                         tracing::warn!(
                             dead_letter.topic = self.topic, problem = %error,
@@ -146,12 +170,12 @@ impl DeadLetters {
         &self,
         message: &Message,
         poison: &Poison,
-        with_value: bool,
+        extent: Extent,
     ) -> Result<(), KafkaError> {
         let mut record = FutureRecord::<[u8], [u8]>::to(&self.topic)
-            .headers(self.headers(message, poison, with_value));
-        record.key = message.key.as_deref();
-        record.payload = message.value.as_deref().filter(|_| with_value);
+            .headers(self.headers(message, poison, extent));
+        record.key = message.key.as_deref().filter(|_| extent != Extent::ReasonOnly);
+        record.payload = message.value.as_deref().filter(|_| extent == Extent::Whole);
         record.timestamp = message.timestamp_millis;
         match self.producer.send(record, Duration::ZERO).await {
             Ok(_) => Ok(()),
@@ -160,8 +184,9 @@ impl DeadLetters {
     }
 
     /// The message's own headers, then ours.
-    fn headers(&self, message: &Message, poison: &Poison, with_value: bool) -> OwnedHeaders {
-        let own = message.headers.iter().fold(OwnedHeaders::new(), |headers, header| {
+    fn headers(&self, message: &Message, poison: &Poison, extent: Extent) -> OwnedHeaders {
+        let kept = message.headers.iter().filter(|_| extent != Extent::ReasonOnly);
+        let own = kept.fold(OwnedHeaders::new(), |headers, header| {
             headers.insert(RecordHeader { key: &header.name, value: header.value.as_deref() })
         });
         let sentence = poison.to_string();
@@ -178,11 +203,21 @@ impl DeadLetters {
         if let Some(millis) = message.timestamp_millis {
             added.push((header::TIMESTAMP, millis.to_string()));
         }
-        if let (false, Some(value)) = (with_value, &message.value) {
+        if let Some(value) = message.value.as_ref().filter(|_| extent != Extent::Whole) {
             added.push((header::OMITTED_VALUE_BYTES, value.len().to_string()));
+        }
+        if extent == Extent::ReasonOnly {
+            let bytes = key_and_headers_bytes(message).to_string();
+            added.push((header::OMITTED_KEY_AND_HEADERS_BYTES, bytes));
         }
         added.iter().fold(own, |headers, (key, value)| {
             headers.insert(RecordHeader { key, value: Some(value) })
         })
     }
+}
+
+fn key_and_headers_bytes(message: &Message) -> usize {
+    let of = |value: &Option<Vec<u8>>| value.as_ref().map_or(0, Vec::len);
+    let headers = message.headers.iter().map(|header| header.name.len() + of(&header.value));
+    of(&message.key) + headers.sum::<usize>()
 }

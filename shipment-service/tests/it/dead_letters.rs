@@ -135,3 +135,24 @@ async fn poison_as_large_as_the_topic_allows_does_not_stop_the_rest() -> Result<
     assert_eq!(letters[0].header("__dead_letter.offset"), Some("0"));
     Ok(())
 }
+
+#[tokio::test]
+async fn poison_whose_headers_fill_the_topics_limit_does_not_stop_the_rest() -> Result<()> {
+    const HEADER_BYTES: usize = 1_048_300;
+    let world = World::with_partitions(1).await?;
+    let _service = world.service().await?;
+    let mut large = Record::order_created(1);
+    large.headers = vec![("x".to_owned(), "y".repeat(HEADER_BYTES))];
+    world.send_large(&large).await?;
+    world.send(&Record::order_created(2)).await?;
+    assert_eq!(world.shipments(1).await?, [2]);
+    let letters = world.dead_letters(1).await?;
+    assert_eq!((&letters[0].key, &letters[0].value), (&None, &None));
+    assert_eq!(letters[0].header("__dead_letter.reason"), Some("no-event-id"));
+    assert_eq!(letters[0].header("__dead_letter.offset"), Some("0"));
+    // The header with its name, and the key `1`.
+    let omitted = (HEADER_BYTES + 2).to_string();
+    let header = "__dead_letter.omitted_key_and_headers_bytes";
+    assert_eq!(letters[0].header(header), Some(omitted.as_str()));
+    Ok(())
+}
