@@ -1,6 +1,6 @@
 //! Which partitions are ours: what happens when the group gives some and takes some.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,9 +17,10 @@ use crate::kafka;
 /// Hears from librdkafka about the group, and passes on what the consumer's loop must know.
 pub(crate) struct Assignment {
     vitals: Arc<Vitals>,
-    /// Partitions taken since the loop last asked.
-    revoked: Mutex<HashSet<i32>>,
-    /// Wakes the loop for `revoked`.
+    /// How often each partition was taken from us. A message belongs to the assignment it came under: when the number
+    /// has grown since, another owner handles it, even if the partition has come back to us.
+    revocations: Mutex<HashMap<i32, u64>>,
+    /// Wakes the loop when one of them has grown.
     changed: Notify,
     /// Whether the loop wants no messages for now. Partitions that are given meanwhile are paused as well, and those
     /// given later are not: librdkafka remembers a pause beyond the loss of a partition.
@@ -30,7 +31,7 @@ impl Assignment {
     pub(crate) fn new(vitals: Arc<Vitals>) -> Assignment {
         Assignment {
             vitals,
-            revoked: Mutex::default(),
+            revocations: Mutex::default(),
             changed: Notify::new(),
             paused: AtomicBool::new(false),
         }
@@ -41,9 +42,10 @@ impl Assignment {
         self.changed.notified().await;
     }
 
-    /// The partitions taken since the last call.
-    pub(crate) fn take_revoked(&self) -> HashSet<i32> {
-        std::mem::take(&mut *self.revoked.lock().unwrap_or_else(PoisonError::into_inner))
+    /// How often this partition was taken so far.
+    pub(crate) fn revocations(&self, partition: i32) -> u64 {
+        let revocations = self.revocations.lock().unwrap_or_else(PoisonError::into_inner);
+        revocations.get(&partition).copied().unwrap_or(0)
     }
 
     pub(crate) fn set_paused(&self, paused: bool) {
@@ -89,8 +91,10 @@ impl ConsumerContext for Assignment {
                 commit(consumer);
             }
             tracing::info!(partitions = ?numbers(partitions), lost, "Partitions were taken by the group");
-            let mut revoked = self.revoked.lock().unwrap_or_else(PoisonError::into_inner);
-            revoked.extend(numbers(partitions));
+            let mut revocations = self.revocations.lock().unwrap_or_else(PoisonError::into_inner);
+            for partition in numbers(partitions) {
+                *revocations.entry(partition).or_insert(0) += 1;
+            }
             self.changed.notify_one();
         }
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
+use std::time::Duration;
 
 use sqlx::mysql::MySqlConnectOptions;
 
@@ -10,6 +11,7 @@ const DATABASE_URL: &str = "DATABASE_URL";
 const BOOTSTRAP_SERVERS: &str = "BOOTSTRAP_SERVERS";
 const ORDER_TOPIC_NAME: &str = "ORDER_TOPIC_NAME";
 const GROUP_ID: &str = "GROUP_ID";
+const GROUP_SESSION_TIMEOUT_SECONDS: &str = "GROUP_SESSION_TIMEOUT_SECONDS";
 const DEAD_LETTER_TOPIC_NAME: &str = "DEAD_LETTER_TOPIC_NAME";
 const HTTP_ADDRESS: &str = "HTTP_ADDRESS";
 const LOG_FILTER: &str = "RUST_LOG";
@@ -18,6 +20,12 @@ const LOG_FORMAT: &str = "LOG_FORMAT";
 /// Kafka's own bound on the name of a topic. Characters.
 const TOPIC_NAME_LENGTH_MAX: usize = 249;
 
+/// The brokers' default minimum (`group.min.session.timeout.ms`): the successor of an instance that was killed waits so
+/// long. Seconds.
+const SESSION_TIMEOUT_DEFAULT: u64 = 6;
+/// Above this `max.poll.interval.ms` (five minutes) would be the shorter of the two, which librdkafka refuses. Seconds.
+const SESSION_TIMEOUT_MAX: u64 = 300;
+
 /// Everything that can be set from outside.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -25,6 +33,8 @@ pub struct Config {
     pub(crate) bootstrap_servers: String,
     pub(crate) order_topic: String,
     pub(crate) group_id: String,
+    /// After this time without a sign of life the group gives the partitions to others.
+    pub(crate) session_timeout: Duration,
     pub(crate) dead_letter_topic: String,
     pub(crate) http_address: SocketAddr,
     pub(crate) log: LogConfig,
@@ -118,6 +128,7 @@ impl Config {
             bootstrap_servers: bootstrap_servers(get(BOOTSTRAP_SERVERS))?,
             order_topic,
             group_id: get(GROUP_ID).unwrap_or_else(|| "shipment-service".to_owned()),
+            session_timeout: session_timeout(get(GROUP_SESSION_TIMEOUT_SECONDS))?,
             dead_letter_topic,
             http_address: http_address(get(HTTP_ADDRESS))?,
             log: LogConfig {
@@ -177,6 +188,17 @@ fn topic(name: &'static str, value: Option<String>, default: &str) -> Result<Str
     Ok(value)
 }
 
+fn session_timeout(value: Option<String>) -> Result<Duration, ConfigError> {
+    let Some(value) = value else { return Ok(Duration::from_secs(SESSION_TIMEOUT_DEFAULT)) };
+    let seconds = value.parse().ok().filter(|seconds| (1..=SESSION_TIMEOUT_MAX).contains(seconds));
+    seconds.map(Duration::from_secs).ok_or_else(|| {
+        ConfigError::new(
+            GROUP_SESSION_TIMEOUT_SECONDS,
+            format!("is `{value}`; set it to whole seconds from 1 to {SESSION_TIMEOUT_MAX}"),
+        )
+    })
+}
+
 fn http_address(value: Option<String>) -> Result<SocketAddr, ConfigError> {
     let value = value.unwrap_or_else(|| "0.0.0.0:8081".to_owned());
     value.parse().map_err(|_| {
@@ -221,6 +243,7 @@ mod tests {
         assert_eq!(config.order_topic, "OrderEvents");
         assert_eq!(config.dead_letter_topic, "OrderEvents.dlq");
         assert_eq!(config.group_id, "shipment-service");
+        assert_eq!(config.session_timeout, Duration::from_secs(6));
         assert_eq!(config.http_address, "0.0.0.0:8081".parse().unwrap());
         assert_eq!(config.log.format, LogFormat::Text);
         assert_eq!(config.log.filter, "info");
@@ -257,6 +280,8 @@ mod tests {
                 "DEAD_LETTER_TOPIC_NAME is the order topic itself",
             ),
             (HTTP_ADDRESS, "8081", "HTTP_ADDRESS is `8081`; set it to an IP address and port"),
+            (GROUP_SESSION_TIMEOUT_SECONDS, "0", "GROUP_SESSION_TIMEOUT_SECONDS is `0`; set it to"),
+            (GROUP_SESSION_TIMEOUT_SECONDS, "6s", "GROUP_SESSION_TIMEOUT_SECONDS is `6s`"),
             (LOG_FORMAT, "xml", "LOG_FORMAT is `xml`; set it to text or json"),
         ] {
             let error = read(&[(name, value)]).unwrap_err().to_string();

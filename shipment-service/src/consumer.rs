@@ -25,6 +25,7 @@ use crate::assignment::{self, Assignment};
 use crate::config::Config;
 use crate::handler::{Handler, Outcome};
 use crate::health::{Stage, Vitals};
+use crate::kafka;
 use crate::message::{Header, Message};
 
 /// How often offsets are committed and the loop shows that it is alive.
@@ -49,6 +50,19 @@ pub(crate) struct Drained {
     pub(crate) abandoned: bool,
 }
 
+/// A message, and how often its partition had been taken from us when it came: its assignment.
+struct Received {
+    message: Message,
+    revocations: u64,
+}
+
+impl Received {
+    /// Whether its partition has stayed ours since it came.
+    fn is_ours(&self, assignment: &Assignment) -> bool {
+        assignment.revocations(self.message.partition) == self.revocations
+    }
+}
+
 /// Consumes the order topic.
 pub(crate) struct Consumer {
     kafka: Arc<StreamConsumer<Assignment>>,
@@ -56,7 +70,7 @@ pub(crate) struct Consumer {
     handler: Arc<Handler>,
     vitals: Arc<Vitals>,
     /// Messages that came in spite of the pause; they are next.
-    waiting: VecDeque<Message>,
+    waiting: VecDeque<Received>,
     tick: Interval,
     drained: Drained,
     probe: Option<JoinHandle<()>>,
@@ -74,6 +88,7 @@ impl Consumer {
     ) -> anyhow::Result<Consumer> {
         let kafka: StreamConsumer<Assignment> =
             client_config(config).create_with_context(Assignment::new(Arc::clone(&vitals)))?;
+        vitals.beat();
         vitals.enter(Stage::Joining);
         kafka.subscribe(&[&config.order_topic])?;
         tracing::info!(
@@ -107,7 +122,7 @@ impl Consumer {
                 () = stop.cancelled() => break,
                 _ = self.tick.tick() => self.on_tick(),
                 received = receive(&mut self.waiting, &self.kafka) => match received {
-                    Ok(message) => self.finish(message, &stop).await?,
+                    Ok(received) => self.finish(received, &stop).await?,
                     Err(error) => self.on_error(&error)?,
                 },
             }
@@ -118,10 +133,11 @@ impl Consumer {
 
     /// Handles one message, then stores its offset; or gives it up, because its partition was taken or the stop does
     /// not wait any longer. Given up means rolled back and not stored: the message comes again, to whoever owns it.
-    async fn finish(&mut self, message: Message, stop: &CancellationToken) -> anyhow::Result<()> {
+    async fn finish(&mut self, received: Received, stop: &CancellationToken) -> anyhow::Result<()> {
         self.kafka.context().kafka_answers();
         let handler = Arc::clone(&self.handler);
-        let work = handler.handle(&message);
+        let message = &received.message;
+        let work = handler.handle(message);
         let grace = async {
             stop.cancelled().await;
             sleep(GRACE).await;
@@ -136,7 +152,7 @@ impl Consumer {
             tokio::select! {
                 biased;
                 () = kafka.context().revocation() => {
-                    if self.forget_revoked(&message) {
+                    if !received.is_ours(kafka.context()) {
                         tracing::info!(message.partition = message.partition, message.offset = message.offset,
                             "The partition of the message in work was taken: gave it up, its next owner handles it");
                         break None;
@@ -154,10 +170,10 @@ impl Consumer {
                         self.set_paused(true);
                     }
                 }
-                received = kafka.recv(), if paused => match received {
-                    Ok(message) => {
+                next = kafka.recv(), if paused => match next {
+                    Ok(next) => {
                         // From a partition that came after the pause, or was fetched before it.
-                        self.waiting.push_back(owned(&message));
+                        self.waiting.push_back(owned(&next, kafka.context()));
                         self.set_paused(true);
                     }
                     Err(error) => self.on_error(&error)?,
@@ -165,19 +181,12 @@ impl Consumer {
             }
         };
         if let Some(outcome) = outcome {
-            self.store_offset(&message, outcome);
+            self.store_offset(message, outcome);
         }
         if paused {
             self.set_paused(false);
         }
         Ok(())
-    }
-
-    /// Forgets the messages of partitions that were taken. Says whether the message in work is one of them.
-    fn forget_revoked(&mut self, in_work: &Message) -> bool {
-        let revoked = self.kafka.context().take_revoked();
-        self.waiting.retain(|message| !revoked.contains(&message.partition));
-        revoked.contains(&in_work.partition)
     }
 
     /// Notes that the message needs no second handling here. librdkafka refuses when its partition is not ours any
@@ -299,32 +308,34 @@ fn client_config(config: &Config) -> ClientConfig {
         .set("isolation.level", "read_committed")
         // Partitions that stay are not taken and given back when an instance comes or goes.
         .set("partition.assignment.strategy", "cooperative-sticky")
-        // The successor of an instance that was killed waits this long. The brokers' default minimum is 6 s.
-        .set("session.timeout.ms", "6000")
-        .set("heartbeat.interval.ms", "2000")
+        // The successor of an instance that was killed waits this long. Three heartbeats fit, so one may be late.
+        .set("session.timeout.ms", config.session_timeout.as_millis().to_string())
+        .set("heartbeat.interval.ms", (config.session_timeout / 3).as_millis().to_string())
         // The topic may be created after us, by its first event. A consumer that creates it would decide its number of
         // partitions; so we don't, and look for it every second instead. One small request.
         .set("allow.auto.create.topics", "false")
         .set("topic.metadata.refresh.interval.ms", "1000")
-        // Back within a second after Kafka was away (librdkafka's default is ten).
-        .set("reconnect.backoff.max.ms", "1000")
+        .set("reconnect.backoff.max.ms", kafka::RECONNECT_DELAY_MAX_MILLIS)
         // Bounds the memory for messages that wait for their turn. Kilobytes.
         .set("queued.max.messages.kbytes", "8192");
     client
 }
 
-/// The next message: one that waits, or one from Kafka. Safe to drop: nothing is taken before it is returned.
+/// The next message: one that waits and is still ours, or one from Kafka. Safe to drop: nothing is taken before it is
+/// returned.
 async fn receive(
-    waiting: &mut VecDeque<Message>,
+    waiting: &mut VecDeque<Received>,
     kafka: &StreamConsumer<Assignment>,
-) -> Result<Message, KafkaError> {
-    match waiting.pop_front() {
-        Some(message) => Ok(message),
-        None => kafka.recv().await.map(|message| owned(&message)),
+) -> Result<Received, KafkaError> {
+    while let Some(received) = waiting.pop_front() {
+        if received.is_ours(kafka.context()) {
+            return Ok(received);
+        }
     }
+    kafka.recv().await.map(|message| owned(&message, kafka.context()))
 }
 
-fn owned(message: &BorrowedMessage<'_>) -> Message {
+fn owned(message: &BorrowedMessage<'_>, assignment: &Assignment) -> Received {
     let headers = message.headers().map(|headers| {
         headers
             .iter()
@@ -334,7 +345,7 @@ fn owned(message: &BorrowedMessage<'_>) -> Message {
             })
             .collect()
     });
-    Message {
+    let message = Message {
         topic: message.topic().to_owned(),
         partition: message.partition(),
         offset: message.offset(),
@@ -342,5 +353,6 @@ fn owned(message: &BorrowedMessage<'_>) -> Message {
         key: message.key().map(<[u8]>::to_vec),
         headers: headers.unwrap_or_default(),
         value: message.payload().map(<[u8]>::to_vec),
-    }
+    };
+    Received { revocations: assignment.revocations(message.partition), message }
 }

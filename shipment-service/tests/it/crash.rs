@@ -8,7 +8,8 @@ use super::fixture::{Record, SOON, World};
 #[tokio::test]
 async fn a_kill_between_the_transaction_and_the_offset_loses_nothing_and_repeats_nothing()
 -> Result<()> {
-    let world = World::with_partitions(1).await?;
+    let mut world = World::with_partitions(1).await?;
+    world.session_timeout_seconds = 2;
     let service = world.service().await?;
     world.send_all(&(1..=400).map(Record::order_created).collect::<Vec<_>>()).await?;
     // Offsets are committed once a second, so transactions are ahead of them nearly always; wait until they are.
@@ -36,7 +37,8 @@ async fn a_kill_between_the_transaction_and_the_offset_loses_nothing_and_repeats
 
 #[tokio::test]
 async fn kills_at_any_time_under_load_leave_one_shipment_per_order() -> Result<()> {
-    let world = World::with_partitions(2).await?;
+    let mut world = World::with_partitions(2).await?;
+    world.session_timeout_seconds = 2;
     let mut service = world.service().await?;
     world.send_all(&(1..=600).map(Record::order_created).collect::<Vec<_>>()).await?;
     for kill_at in [1, 150, 300] {

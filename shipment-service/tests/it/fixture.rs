@@ -27,6 +27,8 @@ pub(super) struct World {
     pub(super) bootstrap_servers: String,
     pub(super) topic: String,
     pub(super) group: String,
+    /// How long the group waits for an instance that was killed. Shorter in tests that kill.
+    pub(super) session_timeout_seconds: u32,
     producer: FutureProducer,
 }
 
@@ -84,14 +86,24 @@ impl Record {
 impl World {
     /// A world whose topic does not exist yet: the first record creates it.
     pub(super) async fn new() -> Result<World> {
-        let servers = testbed::servers().await?;
-        let mysql = servers.mysql_database().await?;
+        World::on(testbed::servers().await?.bootstrap_servers()).await
+    }
+
+    /// A world on this Kafka.
+    pub(super) async fn on(bootstrap_servers: &str) -> Result<World> {
+        let mysql = testbed::servers().await?.mysql_database().await?;
         let pool = MySqlPoolOptions::new().max_connections(3).connect(&mysql.url()).await?;
-        let bootstrap_servers = servers.bootstrap_servers().to_owned();
         let producer =
-            client(&bootstrap_servers).set("acks", "all").set("linger.ms", "0").create()?;
-        let (topic, group) = (unique_name("OrderEvents"), unique_name("shipment-service"));
-        Ok(World { mysql, pool, bootstrap_servers, topic, group, producer })
+            client(bootstrap_servers).set("acks", "all").set("linger.ms", "0").create()?;
+        Ok(World {
+            mysql,
+            pool,
+            bootstrap_servers: bootstrap_servers.to_owned(),
+            topic: unique_name("OrderEvents"),
+            group: unique_name("shipment-service"),
+            session_timeout_seconds: 6,
+            producer,
+        })
     }
 
     /// A world whose topic exists.
@@ -112,6 +124,7 @@ impl World {
             ("BOOTSTRAP_SERVERS", self.bootstrap_servers.clone()),
             ("ORDER_TOPIC_NAME", self.topic.clone()),
             ("GROUP_ID", self.group.clone()),
+            ("GROUP_SESSION_TIMEOUT_SECONDS", self.session_timeout_seconds.to_string()),
             ("DEAD_LETTER_TOPIC_NAME", String::new()),
             ("RUST_LOG", "info,shipment_service=debug".to_owned()),
             ("LOG_FORMAT", "text".to_owned()),

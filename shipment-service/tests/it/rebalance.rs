@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use testbed::eventually;
 
 use super::fixture::{Record, SOON, Service, World, order};
@@ -23,7 +23,8 @@ async fn handles_something(service: &Service) -> Result<()> {
 
 #[tokio::test]
 async fn instances_that_come_and_go_under_load_lose_nothing_and_repeat_nothing() -> Result<()> {
-    let world = World::with_partitions(4).await?;
+    let mut world = World::with_partitions(4).await?;
+    world.session_timeout_seconds = 2;
     let one = world.service().await?;
     world.send_all(&load(0, 200)).await?;
     handles_something(&one).await?;
@@ -49,5 +50,34 @@ async fn instances_that_come_and_go_under_load_lose_nothing_and_repeat_nothing()
     }
     assert_eq!(world.consumed_messages().await?, 800);
     assert_eq!(world.dead_letter_count().await?, 0);
+    Ok(())
+}
+
+/// The partitions of the last line that says so: `partitions=[1] lost=false`.
+async fn taken_partition(service: &Service) -> Result<i32> {
+    let line = service.says("Partitions were taken by the group").await?;
+    let (_, from) = line.split_once("partitions=[").context("partitions")?;
+    let (number, _) = from.split_once(']').context("one partition")?;
+    Ok(number.parse()?)
+}
+
+#[tokio::test]
+async fn a_partition_that_left_an_idle_instance_and_came_back_loses_no_message() -> Result<()> {
+    let world = World::with_partitions(2).await?;
+    let one = world.service().await?;
+    one.says("Partitions were given").await?;
+    let guest = world.service().await?;
+    let partition = taken_partition(&one).await?;
+    let given = format!("Partitions were given by the group partitions=[{partition}]");
+    guest.says(&given).await?;
+    assert!(guest.program.terminate().await?.success(), "{}", guest.program.tail());
+    one.says(&given).await?;
+
+    for order_id in 1..=3 {
+        let mut record = Record::order_created(order_id);
+        record.partition = Some(partition);
+        world.send(&record).await?;
+    }
+    assert_eq!(world.shipments(3).await?, [1, 2, 3]);
     Ok(())
 }
