@@ -18,7 +18,8 @@ async fn proxied(world: &World) -> Result<(Proxy, Service)> {
 
 #[tokio::test]
 async fn a_database_that_goes_away_and_comes_back_loses_nothing() -> Result<()> {
-    let world = World::with_partitions(1).await?;
+    let mut world = World::with_partitions(1).await?;
+    world.session_timeout_seconds = 3;
     let (proxy, service) = proxied(&world).await?;
     world.send_all(&(1..=50).map(Record::order_created).collect::<Vec<_>>()).await?;
     world.shipments(10).await?;
@@ -26,7 +27,7 @@ async fn a_database_that_goes_away_and_comes_back_loses_nothing() -> Result<()> 
     world.send_all(&(51..=100).map(Record::order_created).collect::<Vec<_>>()).await?;
     service.says("MySQL is away").await?;
     // Longer than the patience of the loop and the session timeout of the group.
-    let outage = Instant::now() + Duration::from_secs(8);
+    let outage = Instant::now() + Duration::from_secs(4);
     eventually("attempts through the whole outage", SOON, || async {
         let (live, _) = service.get("/health/live").await?;
         assert_eq!(live, 200, "an outage of the database is no reason to be restarted");
@@ -114,5 +115,23 @@ async fn a_partition_that_moves_during_an_outage_is_handled_by_its_new_owner() -
     assert_eq!(ids, [1, 2, 3, 4]);
     assert_eq!(world.consumed_messages().await?, 4);
     drop(healthy);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_event_is_logged_as_processed_once_however_often_its_transaction_was_tried() -> Result<()>
+{
+    let world = World::with_partitions(1).await?;
+    let service = world.service().await?;
+    // The first insert succeeds, the second fails: each attempt is rolled back in its middle.
+    sqlx::query("rename table Shipment to Elsewhere").execute(&world.pool).await?;
+    world.send(&Record::order_created(1)).await?;
+    service.says("MySQL is still away").await?;
+    sqlx::query("rename table Elsewhere to Shipment").execute(&world.pool).await?;
+    assert_eq!(world.shipments(1).await?, [1]);
+    world.committed_up_to(1).await?;
+    assert_eq!(service.lines("Processing 'OrderCreated'"), 1);
+    assert_eq!(world.consumed_messages().await?, 1);
+    assert_eq!(world.dead_letter_count().await?, 0);
     Ok(())
 }
