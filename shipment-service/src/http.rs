@@ -2,6 +2,7 @@
 
 mod health;
 mod problem;
+mod server;
 mod shipments;
 
 use std::net::SocketAddr;
@@ -9,22 +10,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Request;
 use axum::http::StatusCode;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use sqlx::MySqlPool;
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::limit::RequestBodyLimitLayer;
-use tower_http::timeout::TimeoutLayer;
 
 use crate::health::Vitals;
 use problem::Problem;
 
 /// A request that takes longer waits for a database that is away.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// Nothing here reads a body. Bytes.
-const BODY_BYTES_MAX: usize = 1024;
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -57,8 +58,8 @@ impl Server {
     }
 
     /// Serves until the stop signal, then lets the requests in work end.
-    pub(crate) async fn run(self, stop: CancellationToken) -> std::io::Result<()> {
-        axum::serve(self.listener, self.router).with_graceful_shutdown(stop.cancelled_owned()).await
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        server::serve(self.listener, self.router, stop).await;
     }
 }
 
@@ -76,7 +77,14 @@ fn router(shared: Shared) -> Router {
             )
         })
         .with_state(shared)
-        .layer(RequestBodyLimitLayer::new(BODY_BYTES_MAX))
-        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIMEOUT))
-        .layer(CatchPanicLayer::new())
+        // No limit on bodies: nothing here reads one, and the connection ends behind a request that sends one.
+        .layer(middleware::from_fn(limit_duration))
+        .layer(CatchPanicLayer::custom(problem::after_panic))
+}
+
+async fn limit_duration(request: Request, next: Next) -> Response {
+    timeout(REQUEST_TIMEOUT, next.run(request)).await.unwrap_or_else(|_| {
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "This took too long; try again later")
+            .into_response()
+    })
 }

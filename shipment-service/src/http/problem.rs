@@ -1,5 +1,7 @@
 //! Errors as RFC 9457 problem documents. None of them shows what the database said.
 
+use std::any::Any;
+
 use axum::Json;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, StatusCode};
@@ -56,4 +58,14 @@ impl From<sqlx::Error> for Problem {
             "The database does not answer; try again later",
         )
     }
+}
+
+/// The answer to a request whose handler panicked. The panic itself has been printed by then.
+pub(super) fn after_panic(_: Box<dyn Any + Send + 'static>) -> Response {
+    tracing::error!("The handler of a REST request panicked");
+    Problem::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "Something went wrong; the service's log says what",
+    )
+    .into_response()
 }

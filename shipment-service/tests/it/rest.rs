@@ -1,7 +1,11 @@
 //! The REST read side: pages, bounds and problems.
 
+use std::time::{Duration, Instant};
+
 use anyhow::Result;
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 
 use super::fixture::{Record, World};
 
@@ -61,5 +65,24 @@ async fn what_is_wrong_is_answered_with_a_problem_that_names_the_field() -> Resu
     let response = reqwest::Client::new().post(format!("{}/shipments", service.url)).send().await?;
     assert_eq!(response.status(), 405);
     assert_eq!(response.headers()["content-type"], "application/problem+json");
+    Ok(())
+}
+
+#[tokio::test]
+async fn clients_that_never_finish_a_request_leave_room_for_others_and_do_not_hold_up_the_stop()
+-> Result<()> {
+    let world = World::with_partitions(1).await?;
+    let service = world.service().await?;
+    let address = service.url.replace("http://", "");
+    let mut slow = Vec::new();
+    for _ in 0..100 {
+        let mut connection = TcpStream::connect(&address).await?;
+        connection.write_all(b"GET /shipments HTTP/1.1\r\n").await?;
+        slow.push(connection);
+    }
+    assert_eq!(service.get("/health/ready").await?.0, 200);
+    let began = Instant::now();
+    assert!(service.program.terminate().await?.success());
+    assert!(began.elapsed() < Duration::from_secs(10), "took {:?}", began.elapsed());
     Ok(())
 }

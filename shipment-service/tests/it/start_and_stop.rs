@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use rdkafka::mocking::MockCluster;
 
 use super::fixture::{Record, SOON, Service, World};
 use super::proxy::Proxy;
@@ -69,6 +70,40 @@ async fn a_stop_while_waiting_ends_at_once() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_stop_while_kafka_is_away_keeps_its_bound() -> Result<()> {
+    // librdkafka's own broker for tests: the shared one can't be taken away from the others.
+    let kafka = MockCluster::new(1)?;
+    let world = World::on(&kafka.bootstrap_servers()).await?;
+    kafka.create_topic(&world.topic, 1, 1)?;
+    let service = world.service().await?;
+    world.send_all(&(1..=50).map(Record::order_created).collect::<Vec<_>>()).await?;
+    world.shipments(50).await?;
+    kafka.broker_down(1)?;
+    service.says("Kafka is away").await?;
+    assert_eq!(service.get("/health/ready").await?.0, 503);
+    assert_eq!(service.get("/health/live").await?.0, 200);
+    let began = Instant::now();
+    let status = service.program.terminate().await?;
+    assert!(status.success(), "{status} {}", service.program.tail());
+    assert!(began.elapsed() < Duration::from_secs(10), "took {:?}", began.elapsed());
+    let last = service.says("Consumer stopped").await?;
+    assert!(last.contains("drained.handled=50 "), "{last}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stop_ends_at_once_when_mysql_is_there_and_kafka_never_was() -> Result<()> {
+    let world = World::on("127.0.0.1:1").await?;
+    let service = Service::start(&world.variables())?;
+    service.says("MySQL is there").await?;
+    service.says("Waiting for Kafka").await?;
+    let began = Instant::now();
+    assert!(service.program.terminate().await?.success());
+    assert!(began.elapsed() < Duration::from_secs(5), "took {:?}", began.elapsed());
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_topic_that_is_created_by_its_first_event_is_picked_up_within_seconds() -> Result<()> {
     let world = World::new().await?;
     let service = world.service().await?;
@@ -106,7 +141,7 @@ async fn a_stop_under_load_commits_what_was_handled_so_that_the_next_start_repea
 #[tokio::test]
 async fn an_interrupted_migration_is_run_again() -> Result<()> {
     let world = World::with_partitions(1).await?;
-    drop(world.service().await?);
+    assert!(world.service().await?.program.terminate().await?.success());
     // What a kill between a `create table` and its bookkeeping leaves.
     sqlx::query("update _sqlx_migrations set success = false where version = 2")
         .execute(&world.pool)
