@@ -82,16 +82,15 @@ impl Connection {
         database: &DatabaseConfig,
         purpose: Purpose,
     ) -> Result<(), SourceError> {
-        // The text forms of values depend on these settings; the relay reads the ISO forms in UTC.
+        // The text forms of dates and bytes depend on these settings. The digits of floats and the form of intervals
+        // stay as the database has them, as with Debezium.
         let mut parameters = vec![
             ("user", database.user.as_str()),
             ("database", database.name.as_str()),
             ("client_encoding", "UTF8"),
             ("application_name", "outbox relay"),
             ("DateStyle", "ISO"),
-            ("IntervalStyle", "postgres"),
             ("TimeZone", "UTC"),
-            ("extra_float_digits", "3"),
             ("bytea_output", "hex"),
         ];
         if purpose == Purpose::Replication {
