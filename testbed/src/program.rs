@@ -173,10 +173,15 @@ impl Program {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// How it ended, if it did.
+    /// How it ended, if it did and all that it printed has been read.
     #[must_use]
     pub fn exit_status(&self) -> Option<ExitStatus> {
-        self.process.exit_status()
+        self.process.exit_status().filter(|_| self.is_read())
+    }
+
+    /// Each thread that reads from the process holds the lines as well, until it has come to the end.
+    fn is_read(&self) -> bool {
+        Arc::strong_count(&self.lines) == 1
     }
 
     /// Waits until it has ended by itself.
@@ -184,8 +189,13 @@ impl Program {
     /// # Errors
     /// When it is still running after `deadline`.
     pub async fn wait(&self, deadline: Duration) -> Result<ExitStatus> {
-        let ended = tokio::time::timeout(deadline, self.process.wait()).await;
-        ended.with_context(|| {
+        let read = async {
+            let status = self.process.wait().await;
+            let read = || async { Ok(self.is_read().then_some(())) };
+            eventually("the end of its output", deadline, read).await.map(|()| status)
+        };
+        let ended = tokio::time::timeout(deadline, read).await;
+        ended.map_err(anyhow::Error::from).flatten().with_context(|| {
             format!("{} still runs after {deadline:?}\n{}", self.name, self.tail())
         })
     }
