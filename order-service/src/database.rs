@@ -62,8 +62,8 @@ pub(crate) async fn prepare(config: &Config) -> anyhow::Result<()> {
         match migrate(&options).await {
             Ok(()) => {
                 info!(
-                    server.address = options.get_host(),
-                    server.port = options.get_port(),
+                    db.host = options.get_host(),
+                    db.port = options.get_port(),
                     "the database is ready and its schema up to date"
                 );
                 return Ok(());
@@ -72,8 +72,8 @@ pub(crate) async fn prepare(config: &Config) -> anyhow::Result<()> {
                 // Each reason once, not each attempt.
                 if reason != last_reason {
                     warn!(
-                        server.address = options.get_host(),
-                        server.port = options.get_port(),
+                        db.host = options.get_host(),
+                        db.port = options.get_port(),
                         error = reason,
                         "waiting for the database"
                     );

@@ -64,7 +64,7 @@ impl OrderService {
     /// It serves from the first moment: while the database is away it says so, with a 503 to orders and to
     /// `/health/ready`, and nobody has to start the two in an order.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        info!(server.address = %self.address()?, config = ?self.config, "listening");
+        info!(http.address = %self.address()?, config = ?self.config, "listening");
         let pool = database::pool(&self.config);
         // A token of our own: a failed migration stops us without stopping the caller.
         let stop = stop.child_token();

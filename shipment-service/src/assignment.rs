@@ -62,7 +62,7 @@ impl Assignment {
     /// Notes that no broker can be reached. librdkafka goes on trying by itself; said once for an outage.
     pub(crate) fn kafka_is_away(&self, reason: &str) {
         if self.vitals.set_kafka_away(true) {
-            tracing::warn!(problem = reason, "Kafka is away: the consumer waits for it");
+            tracing::warn!(error = reason, "Kafka is away: the consumer waits for it");
         }
     }
 }
@@ -108,7 +108,7 @@ impl ConsumerContext for Assignment {
                     consumer.resume(partitions)
                 };
                 if let Err(error) = applied {
-                    tracing::debug!(problem = %error, "New partitions can't be paused or resumed");
+                    tracing::debug!(error = %error, "New partitions can't be paused or resumed");
                 }
                 self.vitals.enter(Stage::Joined);
                 self.kafka_answers();
@@ -116,7 +116,7 @@ impl ConsumerContext for Assignment {
             }
             Rebalance::Revoke(_) => {}
             Rebalance::Error(error) => {
-                tracing::warn!(problem = %error, "The group could not rebalance")
+                tracing::warn!(error = %error, "The group could not rebalance")
             }
         }
     }
@@ -127,7 +127,7 @@ impl ConsumerContext for Assignment {
             Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::NoOffset) => {}
             // Harmless: the messages come again, and the message log knows them.
             Err(error) => {
-                tracing::info!(problem = %error, "Consumer offsets were not committed; the next commit covers them");
+                tracing::info!(error = %error, "Consumer offsets were not committed; the next commit covers them");
             }
         }
     }
@@ -138,7 +138,7 @@ pub(crate) fn commit<C: ConsumerContext>(consumer: &impl Consumer<C>) {
     if let Err(error) = consumer.commit_consumer_state(CommitMode::Async)
         && error.rdkafka_error_code() != Some(RDKafkaErrorCode::NoOffset)
     {
-        tracing::info!(problem = %error, "Consumer offsets were not committed; the next commit covers them");
+        tracing::info!(error = %error, "Consumer offsets were not committed; the next commit covers them");
     }
 }
 

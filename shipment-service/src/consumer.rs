@@ -207,7 +207,7 @@ impl Consumer {
             )
             .and_then(|()| self.kafka.store_offsets(&offsets));
         if let Err(error) = stored {
-            tracing::info!(message.partition = message.partition, message.offset = message.offset, problem = %error,
+            tracing::info!(message.partition = message.partition, message.offset = message.offset, error = %error,
                 "The offset of a handled message was not stored; the message log knows the message");
         }
     }
@@ -218,7 +218,7 @@ impl Consumer {
             if paused { self.kafka.pause(&partitions) } else { self.kafka.resume(&partitions) }
         });
         if let Err(error) = applied {
-            tracing::debug!(paused, problem = %error, "The partitions can't be paused or resumed");
+            tracing::debug!(paused, error = %error, "The partitions can't be paused or resumed");
         }
     }
 
@@ -257,7 +257,7 @@ impl Consumer {
                 self.kafka.context().kafka_is_away("all brokers are down");
             }
             error => {
-                tracing::warn!(problem = %error, "Kafka reports a problem; the client goes on trying")
+                tracing::warn!(error = %error, "Kafka reports a problem; the client goes on trying")
             }
         }
         Ok(())

@@ -70,9 +70,9 @@ pub(crate) async fn prepare(pool: &MySqlPool, url: &DatabaseUrl) -> anyhow::Resu
             Err(_) => format!("the migration took longer than {} s", MIGRATION_TIMEOUT.as_secs()),
         };
         if backoff.attempt() == 0 {
-            tracing::info!(db.url = %url, problem, "Waiting for MySQL");
+            tracing::info!(db.url = %url, error = problem, "Waiting for MySQL");
         } else {
-            tracing::debug!(db.url = %url, problem, "MySQL is still not there");
+            tracing::debug!(db.url = %url, error = problem, "MySQL is still not there");
         }
         tokio::time::sleep(backoff.next()).await;
     }

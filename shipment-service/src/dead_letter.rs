@@ -115,7 +115,7 @@ impl DeadLetters {
         };
         tracing::warn!(
             dead_letter.topic = self.topic,
-            problem,
+            error = problem,
             "The dead letter topic can't be created; create it, or poison messages will wait for it"
         );
     }
@@ -139,7 +139,7 @@ impl DeadLetters {
                 (Err(error), _) => {
                     if backoff.attempt() == 0 {
                         tracing::warn!(
-                            dead_letter.topic = self.topic, problem = %error,
+                            dead_letter.topic = self.topic, error = %error,
                             "The dead letter topic can't be written: the consumer holds the poison message and retries"
                         );
                     }

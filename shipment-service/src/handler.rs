@@ -89,9 +89,9 @@ impl Handler {
                 Answer::RetryAtOnce | Answer::RetryLater => {
                     // Said once for an outage, not for every attempt.
                     if backoff.attempt() == 0 {
-                        tracing::warn!(outbox.event_id = %event.event_id, problem, "MySQL is away: the consumer holds the message and retries");
+                        tracing::warn!(outbox.event_id = %event.event_id, error = problem, "MySQL is away: the consumer holds the message and retries");
                     } else {
-                        tracing::debug!(outbox.event_id = %event.event_id, problem, "MySQL is still away");
+                        tracing::debug!(outbox.event_id = %event.event_id, error = problem, "MySQL is still away");
                     }
                     sleep(backoff.next()).await;
                 }

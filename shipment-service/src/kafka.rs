@@ -72,7 +72,7 @@ pub(crate) async fn wait(bootstrap_servers: &str) -> anyhow::Result<()> {
         if backoff.attempt() == 0 {
             tracing::info!(
                 kafka.bootstrap_servers = bootstrap_servers,
-                problem,
+                error = problem,
                 "Waiting for Kafka"
             );
         }

@@ -52,7 +52,7 @@ impl IntoResponse for Problem {
 /// The log has the cause, the caller the fact.
 impl From<sqlx::Error> for Problem {
     fn from(error: sqlx::Error) -> Problem {
-        tracing::warn!(problem = %error, "MySQL does not answer a REST request");
+        tracing::warn!(error = %error, "MySQL does not answer a REST request");
         Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "The database does not answer; try again later",

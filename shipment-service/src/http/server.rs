@@ -36,7 +36,7 @@ pub(super) async fn serve(listener: TcpListener, router: Router, stop: Cancellat
                 });
             }
             Err(error) => {
-                tracing::warn!(problem = %error, "A connection can't be accepted");
+                tracing::warn!(error = %error, "A connection can't be accepted");
                 sleep(ACCEPT_RETRY_DELAY).await;
             }
         }
@@ -61,6 +61,6 @@ async fn serve_connection(stream: TcpStream, router: Router, stop: CancellationT
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(problem = %error, "A connection ended early");
+        tracing::debug!(error = %error, "A connection ended early");
     }
 }
