@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::config::Settings;
 use crate::database::{MySqlDatabase, PostgresDatabase};
 use crate::name::free_port;
-use crate::program::{Program, build_programs, program_folder};
+use crate::program::{Program, build_programs, program};
 use crate::server::{Kafka, MySql, Options, Postgres, Progress, RunFolder, ServerSet};
 use crate::wait::eventually;
 
@@ -78,18 +78,25 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Builds what is not fresh, with cargo's progress on standard error unless `quiet`. Blocks.
+    /// Builds what is not fresh. Blocks.
     ///
     /// # Errors
     /// When one does not compile.
-    pub fn build(quiet: bool) -> Result<Self> {
-        build_programs(&["order-service", "relay", "shipment-service"], quiet)?;
-        let folder = program_folder()?;
+    pub fn build() -> Result<Self> {
         Ok(Self {
-            order_service: folder.join("order-service"),
-            relay: folder.join("relay"),
-            shipment_service: folder.join("shipment-service"),
+            order_service: program("order-service")?,
+            relay: program("relay")?,
+            shipment_service: program("shipment-service")?,
         })
+    }
+
+    /// Builds what is not fresh, all at once and with cargo's progress on standard error. Blocks.
+    ///
+    /// # Errors
+    /// When one does not compile.
+    pub fn build_showing_progress() -> Result<Self> {
+        build_programs(&["order-service", "relay", "shipment-service"], false)?;
+        Self::build()
     }
 }
 

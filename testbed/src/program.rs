@@ -34,17 +34,36 @@ pub fn program(name: &str) -> Result<PathBuf> {
         "demo" | "measure" | SUPERVISOR => "testbed",
         other => other,
     };
+    let path = program_folder()?.join(name);
     // Held while building: the next caller finds it built.
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
     if !built.contains_key(package) {
-        build_programs(&[package], true)?;
+        if !is_fresh(&path) {
+            build_programs(&[package], true)?;
+        }
         built.insert(package.to_owned(), ());
     }
-    let path = program_folder()?.join(name);
     if !path.is_file() {
         bail!("the package {package} has no program {name}");
     }
     Ok(path)
+}
+
+/// Whether the program is newer than all it was made of, as its dep-info file (written by cargo) lists it.
+///
+/// `cargo test` has just built the programs of the packages that it tests. To ask cargo once more, for one package, could
+/// compile that package's dependencies again: cargo unites features over the packages that it is asked for.
+fn is_fresh(program: &Path) -> bool {
+    let changed = |path: &Path| path.metadata().and_then(|m| m.modified()).ok();
+    let Some(built) = changed(program) else { return false };
+    let Ok(rule) = std::fs::read_to_string(program.with_extension("d")) else { return false };
+    let Some((_, sources)) = rule.split_once(": ") else { return false };
+    // A space in a path is written with a backslash before it.
+    let sources = sources.trim().replace("\\ ", "\0");
+    let sources = sources.split_whitespace().map(|path| PathBuf::from(path.replace('\0', " ")));
+    sources
+        .chain([workspace().join("Cargo.toml"), workspace().join("Cargo.lock")])
+        .all(|source| changed(&source).is_some_and(|time| time <= built))
 }
 
 /// Builds the programs of these packages in the profile of the running program, with cargo's progress on standard
@@ -269,4 +288,39 @@ fn capture(
             line.clear();
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File, FileTimes};
+    use std::time::SystemTime;
+
+    use super::*;
+
+    #[test]
+    fn a_program_is_fresh_until_one_of_its_sources_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let (program, source) = (folder.path().join("relay"), folder.path().join("a b.rs"));
+        fs::write(&program, "").unwrap();
+        fs::write(&source, "").unwrap();
+        let set_time = |path: &Path, time| {
+            File::options()
+                .write(true)
+                .open(path)
+                .unwrap()
+                .set_times(FileTimes::new().set_modified(time))
+        };
+        let now = SystemTime::now();
+        set_time(&program, now).unwrap();
+        set_time(&source, now - Duration::from_secs(1)).unwrap();
+        assert!(!is_fresh(&program), "nothing tells what it was made of");
+        let escaped = source.display().to_string().replace(' ', "\\ ");
+        fs::write(folder.path().join("relay.d"), format!("{}: {escaped}\n", program.display()))
+            .unwrap();
+        assert!(is_fresh(&program));
+        set_time(&source, now + Duration::from_secs(1)).unwrap();
+        assert!(!is_fresh(&program));
+        fs::remove_file(&source).unwrap();
+        assert!(!is_fresh(&program));
+    }
 }

@@ -104,7 +104,7 @@ struct Hello {
 #[serde(rename_all = "lowercase")]
 enum Reply {
     Progress(String),
-    Ready(Addresses),
+    Ready(Box<Addresses>),
     Failed(String),
 }
 
@@ -234,7 +234,7 @@ fn greet(
                 let _ = writeln!(std::io::stderr(), "testbed: {text}");
             }
             Reply::Ready(addresses) => {
-                return Ok(Some(Membership { _connection: connection, addresses }));
+                return Ok(Some(Membership { _connection: connection, addresses: *addresses }));
             }
             Reply::Failed(reason) => {
                 bail!("the servers did not start: {reason}\nlog: {}", log.display())

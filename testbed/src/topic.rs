@@ -182,6 +182,7 @@ impl Reader {
     ///
     /// # Errors
     /// When the broker does not answer.
+    #[allow(clippy::should_implement_trait)] // An iterator would end at the first `None`.
     pub fn next(&mut self) -> Result<Option<Record>> {
         if self.partitions == 0 && !self.assign()? {
             std::thread::park_timeout(POLL_BOUND);

@@ -1,5 +1,8 @@
 //! What testbed promises to the tests of the other crates, and the whole flow end to end, on real servers.
 
+// The lint's own exception covers test functions, not what they call.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 #[path = "main/flow.rs"]
 mod flow;
 #[path = "main/interruptions.rs"]

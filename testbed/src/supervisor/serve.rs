@@ -108,12 +108,12 @@ async fn start_servers(state: watch::Sender<Reply>) -> Result<(ServerSet, RunFol
                 servers.kafka.version(),
                 folder.path().display()
             );
-            state.send_replace(Reply::Ready(Addresses {
+            state.send_replace(Reply::Ready(Box::new(Addresses {
                 supervisor: std::process::id(),
                 postgres: Login::of_postgres(servers.postgres.admin()),
                 mysql: Login::of_mysql(servers.mysql.admin()),
                 bootstrap_servers: servers.kafka.bootstrap_servers().to_owned(),
-            }));
+            })));
         }
         Err(error) => {
             println!("failed: {error:#}");

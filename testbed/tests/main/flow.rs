@@ -18,7 +18,7 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 /// Everything up, on free ports, the connector not registered.
 pub(crate) async fn start() -> Deployment {
     let settings = Settings::read();
-    let programs = tokio::task::spawn_blocking(|| Programs::build(true)).await.unwrap().unwrap();
+    let programs = tokio::task::spawn_blocking(Programs::build).await.unwrap().unwrap();
     let folder = RunFolder::create(&settings, false).unwrap();
     let options =
         DeploymentOptions { ports: Ports::free(), durable: false, observer: Arc::new(|_| {}) };

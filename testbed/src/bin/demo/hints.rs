@@ -23,27 +23,20 @@ pub(crate) fn print(screen: Screen, ports: Ports, is_registered: bool) {
     ));
     screen.note("look at the connector, the events, the shipments, the databases");
     screen.command(&format!("curl http://localhost:{relay}/connectors/outbox-connector/status"));
-    let flags = flags(ports);
-    screen.command(&format!("cargo demo topic OrderEvents --follow{flags}"));
+    let kafka = flag("--kafka-port", ports.kafka, 9092);
+    screen.command(&format!("cargo demo topic OrderEvents --follow{kafka}"));
     screen.command(&format!("curl http://localhost:{shipment_service}/shipments"));
-    screen.command(&format!(
-        "cargo demo sql order-db \"select * from inventory.purchaseorder po join inventory.orderline ol on ol.order_id = po.id\"{flags}"
-    ));
-    screen.command(&format!("cargo demo sql shipment-db \"select * from Shipment\"{flags}"));
+    let postgres = flag("--postgres-port", ports.postgres, 5432);
+    let orders = "select * from inventory.purchaseorder po join inventory.orderline ol on ol.order_id = po.id";
+    screen.command(&format!("cargo demo sql order-db \"{orders}\"{postgres}"));
+    let mysql = flag("--mysql-port", ports.mysql, 3306);
+    screen.command(&format!("cargo demo sql shipment-db \"select * from Shipment\"{mysql}"));
     screen.note(&format!("the API of order-service: http://localhost:{order_service}/docs"));
     screen.note("Ctrl-C stops everything. Below: what the programs say.");
     println!();
 }
 
-/// The flags that other runs of this program need to find moved servers.
-fn flags(ports: Ports) -> String {
-    let moved = [
-        ("--postgres-port", ports.postgres, 5432),
-        ("--mysql-port", ports.mysql, 3306),
-        ("--kafka-port", ports.kafka, 9092),
-    ];
-    let flag = |(flag, port, usual): (&str, u16, u16)| {
-        if port == usual { String::new() } else { format!(" {flag} {port}") }
-    };
-    moved.map(flag).concat()
+/// The flag that another run of this program needs to find a moved server.
+fn flag(flag: &str, port: u16, usual: u16) -> String {
+    if port == usual { String::new() } else { format!(" {flag} {port}") }
 }

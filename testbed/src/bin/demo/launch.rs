@@ -31,7 +31,7 @@ pub(crate) async fn launch(cli: &Cli, settings: &Settings) -> Result<bool> {
     let screen = Screen::new(settings.no_color);
     let (ports, flags) = cli.ports();
     refuse_taken_ports(&flags)?;
-    let programs = tokio::task::spawn_blocking(|| Programs::build(false)).await??;
+    let programs = tokio::task::spawn_blocking(Programs::build_showing_progress).await??;
     let folder = RunFolder::create(settings, cli.keep)?;
     screen.title("Starting");
     screen.note(&format!("data and logs: {}", folder.path().display()));
