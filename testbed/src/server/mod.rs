@@ -108,19 +108,21 @@ impl RunFolder {
     }
 }
 
-/// Folders of runs whose process was killed: their lock is free.
+/// Folders of runs whose process was killed: their lock is free, or gone already where it died while it removed them.
 fn remove_abandoned(parent: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         if !entry.file_name().to_string_lossy().starts_with(FOLDER_PREFIX) {
             continue;
         }
         let path = entry.path();
-        let Ok(lock) = File::open(path.join(LOCK_FILE)) else { continue };
         let age = entry.metadata().and_then(|m| m.modified()).ok().and_then(|m| m.elapsed().ok());
         if path.join(KEPT_FILE).exists() || age.is_none_or(|age| age < ABANDONED_AGE_MIN) {
             continue;
         }
-        if rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok() {
+        let in_use = File::open(path.join(LOCK_FILE)).is_ok_and(|lock| {
+            rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err()
+        });
+        if !in_use {
             let _ = fs::remove_dir_all(&path);
         }
     }
@@ -221,5 +223,39 @@ impl ServerSet {
     /// Stops all three in order, at the same time, within a bound.
     pub async fn stop(&mut self) {
         tokio::join!(self.kafka.stop(), self.postgres.stop(), self.mysql.stop());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::FileTimes;
+    use std::time::SystemTime;
+
+    use super::*;
+
+    #[test]
+    fn only_old_folders_that_nobody_holds_or_keeps_are_removed() {
+        let parent = tempfile::tempdir().unwrap();
+        let old = SystemTime::now() - ABANDONED_AGE_MIN * 2;
+        let folder = |name: &str, files: &[&str], is_old: bool| {
+            let path = parent.path().join(format!("{FOLDER_PREFIX}{name}"));
+            fs::create_dir(&path).unwrap();
+            files.iter().for_each(|file| drop(File::create(path.join(file)).unwrap()));
+            if is_old {
+                let times = FileTimes::new().set_modified(old);
+                File::open(&path).unwrap().set_times(times).unwrap();
+            }
+            path
+        };
+        let killed = folder("killed", &[LOCK_FILE], true);
+        let half_removed = folder("half", &[], true);
+        let running = folder("running", &[LOCK_FILE], true);
+        let kept = folder("kept", &[LOCK_FILE, KEPT_FILE], true);
+        let young = folder("young", &[LOCK_FILE], false);
+        let lock = File::open(running.join(LOCK_FILE)).unwrap();
+        rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+        remove_abandoned(parent.path());
+        assert!(!killed.exists() && !half_removed.exists());
+        assert!(running.exists() && kept.exists() && young.exists());
     }
 }
