@@ -44,9 +44,10 @@ pub fn decide(error: &PipelineError) -> Decision {
 
 fn decide_source(error: &SourceError) -> Decision {
     match error {
-        SourceError::Io { .. } | SourceError::Timeout { .. } | SourceError::Closed { .. } => {
-            Decision::Retry { backoff_max: BACKOFF_MAX }
-        }
+        SourceError::Io { .. }
+        | SourceError::Timeout { .. }
+        | SourceError::ServerWaits { .. }
+        | SourceError::Closed { .. } => Decision::Retry { backoff_max: BACKOFF_MAX },
         SourceError::SlotInUse { .. } | SourceError::TableMissing { .. } => {
             Decision::Retry { backoff_max: STANDBY_MAX }
         }
@@ -109,7 +110,7 @@ mod tests {
     use crate::source::ServerError;
 
     fn server(code: &str) -> PipelineError {
-        let error = ServerError { code: code.to_owned(), ..ServerError::default() };
+        let error = Box::new(ServerError { code: code.to_owned(), ..ServerError::default() });
         PipelineError::Source(SourceError::Server { doing: "stream".to_owned(), error })
     }
 

@@ -24,6 +24,14 @@ use crate::source::{SourceError, slot::SystemIdentity};
 /// confirmed since the last one.
 const ACKNOWLEDGE_INTERVAL_MIN: Duration = Duration::from_millis(100);
 
+/// Requests for an answer, [`ACKNOWLEDGE_INTERVAL_MIN`] apart, after which the stream is left: a server that shuts down
+/// asks again until everything is acknowledged, and would wait for a broker that is away.
+const REQUESTS_MAX: u32 = 20;
+
+/// Records that may be in flight. The sink has limits of its own; this one holds when it confirms later records while
+/// an early one waits, for a partition without a leader for instance.
+const IN_FLIGHT_MAX: usize = 200_000;
+
 /// Why the pipeline ended.
 #[derive(Debug, thiserror::Error)]
 pub enum PipelineError {
@@ -91,6 +99,8 @@ pub struct Pipeline<'c, S> {
     acknowledge_interval_max: Duration,
     /// The server asks for a sign of life.
     reply_requested: bool,
+    /// How often it has asked since anything was confirmed.
+    requests_unanswered: u32,
     published: u64,
 }
 
@@ -113,14 +123,18 @@ impl<'c, S: Sink> Pipeline<'c, S> {
             acknowledged_at: Instant::now(),
             acknowledge_interval_max: config.status_interval,
             reply_requested: false,
+            requests_unanswered: 0,
             published: 0,
         }
     }
 
     /// Prepares for a stream that begins: PostgreSQL sends again what was not acknowledged, and each relation anew.
     /// What this pipeline has published already is passed over, as long as it is the same history of WAL.
-    pub fn begin(&mut self, identity: SystemIdentity, status_interval: Duration) {
-        self.position.begin(identity);
+    pub fn begin(&mut self, identity: SystemIdentity, wal_end: Lsn, status_interval: Duration) {
+        self.position.begin(identity, wal_end);
+        self.progress.begin();
+        self.acknowledged_lsn = Lsn::ZERO;
+        self.requests_unanswered = 0;
         self.relations = Relations::default();
         self.transaction = None;
         self.acknowledge_interval_max = status_interval.min(self.config.status_interval);
@@ -147,7 +161,7 @@ impl<'c, S: Sink> Pipeline<'c, S> {
             {
                 return self.finish(wal, before).await;
             }
-            let room = self.held.is_none();
+            let room = self.has_room();
             let intake = room && (stopping.is_none() || self.transaction.is_some());
             let due = self.acknowledgement_due();
             let due = stopping.map_or(due, |(deadline, _)| deadline.min(due));
@@ -216,6 +230,16 @@ impl<'c, S: Sink> Pipeline<'c, S> {
         Ok(())
     }
 
+    /// Whether this history of WAL was streamed already: then its slot must still be there.
+    pub fn has_streamed(&self) -> bool {
+        self.position.is_set()
+    }
+
+    /// Gives the sink back, to be closed.
+    pub fn into_sink(self) -> S {
+        self.sink
+    }
+
     /// What a stop leaves behind when there is no stream to drain to.
     pub fn undrained(&self) -> Drained {
         let left = self.progress.in_flight() + usize::from(self.held.is_some());
@@ -234,7 +258,7 @@ impl<'c, S: Sink> Pipeline<'c, S> {
         stopping: bool,
     ) -> Result<(), PipelineError> {
         self.publish_held()?;
-        while self.held.is_none() && !(stopping && self.transaction.is_none()) {
+        while self.has_room() && !(stopping && self.transaction.is_none()) {
             match wal.next_frame()? {
                 Some(Frame::WalData(data)) => {
                     match pgoutput::decode(data.payload).map_err(SourceError::from)? {
@@ -250,6 +274,7 @@ impl<'c, S: Sink> Pipeline<'c, S> {
                         self.progress.complete(keepalive.wal_end);
                     }
                     self.reply_requested |= keepalive.reply_requested;
+                    self.requests_unanswered += u32::from(keepalive.reply_requested);
                 }
                 None => break,
             }
@@ -365,18 +390,22 @@ impl<'c, S: Sink> Pipeline<'c, S> {
 
     fn take_confirmations(&mut self) -> Result<(), PipelineError> {
         self.sink.take_confirmations(&mut self.confirmations);
+        let mut failure: Option<SinkError> = None;
         for confirmation in self.confirmations.drain(..) {
-            confirmation.outcome?;
-            self.progress.confirm(confirmation.sequence)?;
+            match confirmation.outcome {
+                Ok(()) => self.progress.confirm(confirmation.sequence)?,
+                // The refusal of a record ends the producer, and with it the records behind: it is the one to tell.
+                Err(error @ SinkError::Record { .. }) => failure = Some(error),
+                Err(error) => failure = failure.or(Some(error)),
+            }
         }
-        Ok(())
+        failure.map_or(Ok(()), |error| Err(error.into()))
     }
 
-    /// At once where the server asks; soon, but not at once, where there is something new; from time to time anyway.
+    /// Soon, but not at once, where the server asks or there is something new; from time to time anyway.
     fn acknowledgement_due(&self) -> Instant {
-        let wait = if self.reply_requested {
-            Duration::ZERO
-        } else if self.progress.confirmed_lsn() > self.acknowledged_lsn {
+        let wait = if self.reply_requested || self.progress.confirmed_lsn() > self.acknowledged_lsn
+        {
             ACKNOWLEDGE_INTERVAL_MIN
         } else {
             self.acknowledge_interval_max
@@ -386,11 +415,22 @@ impl<'c, S: Sink> Pipeline<'c, S> {
 
     async fn acknowledge(&mut self, wal: &mut WalStream) -> Result<(), PipelineError> {
         let confirmed_lsn = self.progress.confirmed_lsn();
+        if confirmed_lsn > self.acknowledged_lsn {
+            self.requests_unanswered = 0;
+        }
+        if self.requests_unanswered > REQUESTS_MAX && self.progress.in_flight() > 0 {
+            let address = wal.address().to_owned();
+            return Err(SourceError::ServerWaits { address }.into());
+        }
         wal.acknowledge(confirmed_lsn).await?;
         self.acknowledged_lsn = confirmed_lsn;
         self.acknowledged_at = Instant::now();
         self.reply_requested = false;
         Ok(())
+    }
+
+    fn has_room(&self) -> bool {
+        self.held.is_none() && self.progress.in_flight() < IN_FLIGHT_MAX
     }
 
     /// No transaction is half published, and every record is confirmed.

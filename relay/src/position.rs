@@ -15,11 +15,18 @@ pub struct Position {
 }
 
 impl Position {
-    /// A stream begins. In another history of WAL positions mean nothing: everything counts as new.
-    pub fn begin(&mut self, identity: SystemIdentity) {
-        if self.identity != identity {
+    /// A stream begins, of a server whose WAL ends at `wal_end`. In another history of WAL positions mean nothing, and a
+    /// server whose WAL ends before what it sent us has been set back: then everything counts as new.
+    pub fn begin(&mut self, identity: SystemIdentity, wal_end: Lsn) {
+        if self.identity != identity || self.last.0 > wal_end {
             *self = Self { identity, last: (Lsn::ZERO, 0) };
         }
+    }
+
+    /// Whether changes of this history of WAL were handled.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.last.0 > Lsn::ZERO
     }
 
     /// Moves to a change; false when it was handled before.
@@ -43,11 +50,11 @@ mod tests {
     #[test]
     fn what_comes_again_after_a_lost_connection_is_passed_over() {
         let mut position = Position::default();
-        position.begin(history("1"));
+        position.begin(history("1"), Lsn::new(100));
         assert!(position.advance(Lsn::new(10), 1));
         assert!(position.advance(Lsn::new(20), 1));
         assert!(position.advance(Lsn::new(20), 2));
-        position.begin(history("1"));
+        position.begin(history("1"), Lsn::new(100));
         assert!(!position.advance(Lsn::new(10), 1));
         assert!(!position.advance(Lsn::new(20), 2));
         assert!(position.advance(Lsn::new(20), 3));
@@ -57,9 +64,18 @@ mod tests {
     #[test]
     fn in_another_history_everything_is_new() {
         let mut position = Position::default();
-        position.begin(history("1"));
+        position.begin(history("1"), Lsn::new(100));
         assert!(position.advance(Lsn::new(20), 1));
-        position.begin(history("2"));
+        position.begin(history("2"), Lsn::new(100));
         assert!(position.advance(Lsn::new(10), 1));
+    }
+
+    #[test]
+    fn a_server_that_was_set_back_is_another_history() {
+        let mut position = Position::default();
+        position.begin(history("1"), Lsn::new(100));
+        assert!(position.advance(Lsn::new(90), 1));
+        position.begin(history("1"), Lsn::new(50));
+        assert!(position.advance(Lsn::new(60), 1));
     }
 }

@@ -90,6 +90,13 @@ impl Progress {
         Ok(())
     }
 
+    /// A new stream begins, with nothing in flight: what was confirmed before may belong to another history of WAL,
+    /// and acknowledging it there would skip what was never sent.
+    pub fn begin(&mut self) {
+        self.boundaries.clear();
+        self.confirmed_lsn = Lsn::ZERO;
+    }
+
     /// The highest position that may be acknowledged; zero when there is none yet.
     #[must_use]
     pub const fn confirmed_lsn(&self) -> Lsn {
@@ -184,6 +191,16 @@ mod tests {
         progress.unpublish();
         progress.complete(Lsn::new(10));
         progress.confirm(first).unwrap();
+        assert_eq!(progress.confirmed_lsn(), Lsn::new(10));
+    }
+
+    #[test]
+    fn a_new_stream_acknowledges_nothing_of_the_one_before() {
+        let mut progress = Progress::default();
+        progress.complete(Lsn::new(1_000));
+        progress.begin();
+        assert_eq!(progress.confirmed_lsn(), Lsn::ZERO);
+        progress.complete(Lsn::new(10));
         assert_eq!(progress.confirmed_lsn(), Lsn::new(10));
     }
 

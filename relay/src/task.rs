@@ -1,5 +1,6 @@
 //! A running connector: starts the pipeline in the background, tells its state, stops it within a bound.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use crate::config::WorkerConfig;
 use crate::connector_config::{ConnectorConfig, SnapshotMode};
 use crate::failure::{self, Decision};
 use crate::pipeline::{Drained, Pipeline, PipelineError};
+use crate::secret::Secret;
 use crate::sink::kafka::KafkaSink;
 use crate::sink::{Sink, SinkError};
 use crate::source::connection::{Connection, Purpose};
@@ -20,6 +22,9 @@ use crate::source::{SourceError, publication, server, snapshot};
 
 /// What a stop may take beyond the time for draining: a last acknowledgement and the closing of two connections.
 const STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// From this start of the sink on, the status says why it does not last.
+const RESTARTS_TOLD: u32 = 3;
 
 /// What a task is doing, as Connect's status shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +60,8 @@ pub struct TaskHandle {
 #[must_use]
 pub fn start(connector: Arc<ConnectorConfig>, worker: Arc<WorkerConfig>) -> TaskHandle {
     let bootstrap_servers = worker.bootstrap_servers.clone();
-    let mut overrides = worker.producer.clone();
+    let secret = |(name, value): (&String, &String)| (name.clone(), Secret::new(value.clone()));
+    let mut overrides: BTreeMap<String, Secret> = worker.producer.iter().map(secret).collect();
     overrides.extend(connector.producer_overrides.clone());
     start_with(connector, worker, move || KafkaSink::start(&bootstrap_servers, &overrides))
 }
@@ -105,17 +111,20 @@ impl TaskHandle {
         self.state.clone()
     }
 
-    /// Stops intake, drains what is in flight, acknowledges it and closes the connections, within a bound.
-    pub async fn stop(mut self) {
+    /// Stops intake, drains what is in flight, acknowledges it and closes the connections, within a bound. False: the
+    /// bound was reached, and the task was ended where it stood.
+    pub async fn stop(mut self) -> bool {
         self.stop.cancel();
         let bound = self.stop_max + STOP_GRACE;
-        if tokio::time::timeout(bound, &mut self.running).await.is_err() {
+        let in_time = tokio::time::timeout(bound, &mut self.running).await.is_ok();
+        if !in_time {
             self.running.abort();
             tracing::warn!(
                 bound_s = bound.as_secs(),
                 "the task did not stop in time and was ended; what was not acknowledged is read again"
             );
         }
+        in_time
     }
 }
 
@@ -127,7 +136,7 @@ impl Drop for TaskHandle {
 }
 
 /// Runs a connector until it is stopped or fails for good.
-async fn run<S: Sink>(
+async fn run<S: Sink + Send + 'static>(
     connector: &ConnectorConfig,
     worker: &WorkerConfig,
     mut make_sink: impl FnMut() -> Result<S, SinkError>,
@@ -142,7 +151,17 @@ async fn run<S: Sink>(
         let error = match make_sink() {
             Ok(sink) => {
                 let mut pipeline = Pipeline::new(connector, sink);
-                match stream(&mut pipeline, connector, worker, stop, report).await {
+                let streamed = stream(&mut pipeline, connector, worker, stop, report).await;
+                let sink = pipeline.into_sink();
+                // Closing a producer waits for its thread.
+                let closed = tokio::task::spawn_blocking(move || drop(sink)).await;
+                if closed.is_err() {
+                    tracing::warn!(
+                        connector.name = connector.name,
+                        "the sink was not closed in good order"
+                    );
+                }
+                match streamed {
                     Ok(drained) => {
                         stopped(connector, &drained);
                         return TaskState::Stopped;
@@ -156,6 +175,9 @@ async fn run<S: Sink>(
             Decision::Retry { backoff_max } => {
                 attempt += 1;
                 tracing::warn!(connector.name = connector.name, attempt, "starting anew: {error}");
+                if attempt >= RESTARTS_TOLD {
+                    report.send_replace(TaskState::Waiting { reason: error.to_string() });
+                }
                 tokio::select! {
                     () = tokio::time::sleep(failure::backoff(attempt, backoff_max, jitter())) => {}
                     () = stop.cancelled() => return TaskState::Stopped,
@@ -190,7 +212,11 @@ async fn stream<S: Sink>(
         if matches!(error, PipelineError::Sink(_)) {
             return Err(error);
         }
-        attempt = if pipeline.confirmed_lsn() > confirmed_lsn { 1 } else { attempt + 1 };
+        if pipeline.confirmed_lsn() > confirmed_lsn {
+            attempt = 0;
+            told.clear();
+        }
+        attempt += 1;
         // Once per reason: a server that is away for an hour is one line, not thousands.
         let reason = error.to_string();
         if reason != told {
@@ -240,14 +266,14 @@ async fn attempt_stream<S: Sink>(
         {
             tracing::info!(publication.name = publication.name, "publication prepared: {done}");
         }
-        let identity = slot::identify_system(&mut connection).await?;
-        Ok::<_, SourceError>((connection, settings, identity))
+        let (identity, wal_end) = slot::identify_system(&mut connection).await?;
+        Ok::<_, SourceError>((connection, settings, identity, wal_end))
     };
-    let (mut connection, settings, identity) = tokio::select! {
+    let (mut connection, settings, identity, wal_end) = tokio::select! {
         prepared = prepare => prepared?,
         () = stop.cancelled() => return Ok(pipeline.undrained()),
     };
-    pipeline.begin(identity, settings.status_interval());
+    pipeline.begin(identity, wal_end, settings.status_interval());
     tokio::select! {
         ensured = ensure_slot(&mut connection, pipeline, connector) => ensured?,
         // A snapshot that is cut short leaves no slot behind: the next start takes it again.
@@ -269,8 +295,14 @@ async fn attempt_stream<S: Sink>(
     let result = pipeline.run(&mut wal, stop, worker.shutdown_timeout).await;
     wal.close().await;
     let drained = result?;
-    if connector.slot_drop_on_stop {
+    if connector.slot_drop_on_stop && drained.left == 0 {
         drop_slot(connector).await?;
+    } else if connector.slot_drop_on_stop {
+        tracing::warn!(
+            slot.name = connector.slot,
+            left_records = drained.left,
+            "the slot is kept although slot.drop.on.stop is set: Kafka has not confirmed everything yet"
+        );
     }
     Ok(drained)
 }
@@ -283,6 +315,14 @@ async fn ensure_slot<S: Sink>(
 ) -> Result<(), PipelineError> {
     let found = slot::find_free(connection, &connector.slot, &connector.database.name).await?;
     if found == Found::Missing {
+        if pipeline.has_streamed() {
+            let reason = "it was there and is gone; what was written to the outbox since cannot be read any more. \
+                          Find out who dropped it (a failover keeps it with slot.failover only), publish what is \
+                          missing, and restart the task: it creates a new slot"
+                .to_owned();
+            let slot = connector.slot.clone();
+            return Err(SourceError::SlotUnusable { slot, reason }.into());
+        }
         match connector.snapshot_mode {
             SnapshotMode::Initial => snapshot::run(connection, pipeline, connector).await?,
             SnapshotMode::NoData => slot::create(connection, &connector.slot).await?,

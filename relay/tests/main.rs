@@ -5,6 +5,8 @@
     reason = "a test that cannot go on should panic"
 )]
 
+#[path = "it/kafka_sink.rs"]
+mod kafka_sink;
 #[path = "it/stream.rs"]
 mod stream;
 

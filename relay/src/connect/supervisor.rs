@@ -261,6 +261,8 @@ impl Supervisor {
     async fn note(&mut self, state: TaskState) {
         let trace = match state {
             TaskState::Starting => return,
+            // Of two workers with the same topics one streams and says so; the other stands by in silence.
+            TaskState::Waiting { .. } if self.another_runs_it() => return,
             TaskState::Waiting { reason } => {
                 return self.tell_task(State::Unassigned, Some(format!("waiting: {reason}"))).await;
             }
@@ -280,6 +282,14 @@ impl Supervisor {
         self.tell_task(State::Failed, Some(trace)).await;
     }
 
+    fn another_runs_it(&self) -> bool {
+        let ours = self.worker.advertised.to_string();
+        let statuses = self.storage.statuses();
+        statuses
+            .task(&self.name, TASK)
+            .is_some_and(|told| told.state == State::Running && told.worker_id != ours)
+    }
+
     /// Stops the task if it runs; it is paused then. True: it was drained in time, or there was nothing to drain.
     async fn halt(&mut self) -> bool {
         let Some(task) = &mut self.task else { return true };
@@ -287,8 +297,8 @@ impl Supervisor {
             return true;
         };
         let begun = Instant::now();
-        let bound = self.worker.shutdown_timeout;
-        let drained = tokio::time::timeout(bound, handle.stop()).await.is_ok();
+        // It has a bound of its own.
+        let drained = handle.stop().await;
         let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         if drained {
             tracing::info!(connector.name = self.name, took_ms, "task drained and stopped");
@@ -381,7 +391,9 @@ async fn task_changed(task: &mut Option<Task>) -> TaskState {
             return state;
         }
         if states.changed().await.is_err() {
-            return std::future::pending().await;
+            let trace =
+                "the task ended without a word, as it does after a panic; see the log".to_owned();
+            return TaskState::Failed { trace };
         }
     }
 }

@@ -16,6 +16,7 @@ use event_router::RouterOptions;
 
 use crate::config::WorkerConfig;
 use crate::convert::Converters;
+use crate::secret::Secret;
 use crate::source::publication::PublicationConfig;
 use crate::source::table_filter::TableFilter;
 
@@ -69,7 +70,7 @@ pub struct ConnectorConfig {
     /// `status.update.interval.ms`: the longest time between two acknowledgements.
     pub status_interval: Duration,
     /// `producer.override.*`: properties of the connector's producer.
-    pub producer_overrides: BTreeMap<String, String>,
+    pub producer_overrides: BTreeMap<String, Secret>,
     /// Options that have no effect here, each with the reason; said in the log when the task starts.
     pub remarks: Vec<String>,
 }
@@ -100,7 +101,9 @@ impl ConnectorConfig {
         let value_modes = options.try_with(crate::columns::ValueModes::parse).unwrap_or_default();
         let converters =
             options.try_with(|properties| Converters::parse(properties, &worker.converters));
-        let producer_overrides = options.with_prefix("producer.override.");
+        let producer_overrides = options.with_prefix("producer.override.").into_iter();
+        let producer_overrides =
+            producer_overrides.map(|(name, value)| (name, Secret::new(value))).collect();
         names::check_the_rest(&mut options);
         let remarks = options.finish()?;
         let (Some(router), Some(converters)) = (router, converters) else {

@@ -75,11 +75,25 @@ pub(super) fn snapshot_mode(options: &mut Options<'_>) -> SnapshotMode {
 /// Options of the connector that are known but not taken elsewhere: harmless ones are accepted with a remark, and
 /// those that would promise something the relay does not do are refused.
 pub(super) fn check_the_rest(options: &mut Options<'_>) {
+    check_skipped_operations(options);
     for (option, accepted) in MUST_KEEP_DEFAULT {
         let Some(value) = options.text(option) else { continue };
         if !accepted.iter().any(|word| word.eq_ignore_ascii_case(&value)) {
             let message = format!("this version supports only {}", accepted.join(", "));
             options.refuse(option, Some(value), message);
+        }
+    }
+    for option in options.names() {
+        // A mask that is not applied would publish what somebody wanted hidden.
+        if option.starts_with("column.") && !is_column_option(&option) {
+            let message = "this version supports column.include.list, column.exclude.list, \
+                           column.mask.with.<n>.chars and column.truncate.to.<n>.chars";
+            options.refuse(&option, None, message.to_owned());
+        }
+        if option.starts_with("topic.creation.") {
+            options.remark(format!(
+                "option `{option}` has no effect: topics are created by the broker, with its defaults"
+            ));
         }
     }
     for option in REFUSED {
@@ -96,12 +110,35 @@ pub(super) fn check_the_rest(options: &mut Options<'_>) {
     // Read by `columns` and `convert`.
     options.known(|name| {
         VALUE_OPTIONS.contains(&name)
-            || name.starts_with("column.")
+            || is_column_option(name)
             || name.starts_with("topic.creation.")
             || ["key.converter", "value.converter", "header.converter"]
                 .iter()
                 .any(|converter| name.starts_with(converter))
     });
+}
+
+/// Updates, deletes and truncates make no event, skipped or not; inserts must not be skipped.
+fn check_skipped_operations(options: &mut Options<'_>) {
+    let Some(text) = options.text("skipped.operations") else { return };
+    let mut operations = text.split(',').map(str::trim);
+    if text != "none" && !operations.all(|operation| matches!(operation, "u" | "d" | "t")) {
+        let message = "an outbox lives by its inserts; the relay supports none, u, d and t";
+        options.refuse("skipped.operations", Some(text), message.to_owned());
+    }
+}
+
+fn is_column_option(name: &str) -> bool {
+    let number = |prefix: &str, suffix: &str| {
+        name.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(suffix)).is_some_and(|number| {
+            !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+        })
+    };
+    matches!(
+        name,
+        "column.include.list" | "column.exclude.list" | "column.whitelist" | "column.blacklist"
+    ) || number("column.mask.with.", ".chars")
+        || number("column.truncate.to.", ".chars")
 }
 
 /// Options that decide how values are written.
@@ -122,8 +159,8 @@ const VALUE_OPTIONS: [&str; 11] = [
 /// Options that change what is published or promised, with the values that mean what the relay does.
 const MUST_KEEP_DEFAULT: [(&str, &[&str]); 9] = [
     ("tombstones.on.delete", &["true", "false"]),
-    ("skipped.operations", &["t", "none"]),
-    ("heartbeat.interval.ms", &["0"]),
+    ("lsn.flush.mode", &["connector"]),
+    ("flush.lsn.source", &["true"]),
     ("provide.transaction.metadata", &["false"]),
     ("errors.tolerance", &["none"]),
     ("exactly.once.support", &["requested"]),
@@ -133,7 +170,12 @@ const MUST_KEEP_DEFAULT: [(&str, &[&str]); 9] = [
 ];
 
 /// Options that the relay has no meaning for yet.
-const REFUSED: [&str; 7] = [
+const REFUSED: [&str; 12] = [
+    "converters",
+    "post.processors",
+    "database.initial.statements",
+    "snapshot.include.collection.list",
+    "snapshot.select.statement.overrides",
     "message.key.columns",
     "heartbeat.action.query",
     "signal.data.collection",
@@ -144,7 +186,10 @@ const REFUSED: [&str; 7] = [
 ];
 
 /// Options that tune Debezium's own machinery; the relay's needs no such tuning.
-const HARMLESS: [&str; 22] = [
+const HARMLESS: [&str; 24] = [
+    // A keepalive of PostgreSQL moves an idle slot; there is no heartbeat topic.
+    "heartbeat.interval.ms",
+    "topic.heartbeat.prefix",
     "poll.interval.ms",
     "max.batch.size",
     "max.queue.size",

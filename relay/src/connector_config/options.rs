@@ -103,6 +103,11 @@ impl<'a> Options<'a> {
         under
     }
 
+    /// The names of all options that are given.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.properties.keys().cloned().collect()
+    }
+
     /// Lets another reader look at all options, and keeps its refusals.
     pub(crate) fn try_with<T>(
         &mut self,

@@ -1,6 +1,7 @@
 //! The Kafka sink: an idempotent producer that waits for all in-sync replicas, with bounded memory.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rdkafka::ClientConfig;
@@ -14,12 +15,24 @@ use tokio::sync::Notify;
 use super::{Confirmation, PublishError, Sink, SinkError};
 use crate::progress::Sequence;
 use crate::record::Record;
+use crate::secret::Secret;
 
-/// Records that librdkafka may hold. Measured: more adds memory (the default peaks at 84 MB) and no throughput.
-const QUEUE_MESSAGES_MAX: &str = "12000";
+/// Records that may wait for their confirmation. Measured: more adds memory (librdkafka's default queue peaks at
+/// 84 MB) and no throughput.
+const IN_FLIGHT_RECORDS_MAX: usize = 12_000;
 
-/// KiB that librdkafka may hold; one record that is larger is taken when the queue is empty.
-const QUEUE_KBYTES_MAX: &str = "6144";
+/// Bytes of keys and values that may wait for their confirmation; a single record may be larger.
+const IN_FLIGHT_BYTES_MAX: usize = 6 << 20;
+
+/// A record of this many bytes travels alone. Kafka refuses one that is too large and takes the next, so that later
+/// events of its key would overtake it; far below the limit that a topic has by default (1 MiB) nothing is refused
+/// for its size.
+const ALONE_BYTES_MIN: usize = 256 << 10;
+
+/// librdkafka's own limits stand far above ours: it counts a record until some time after it told of the delivery,
+/// and refuses a record that is larger than its queue for ever.
+const QUEUE_MESSAGES_MAX: &str = "100000";
+const QUEUE_KBYTES_MAX: &str = "2097151";
 
 /// Largest request in bytes. The limit for a record is the topic's `max.message.bytes`: the broker decides, so
 /// that an operator changes one setting, not two.
@@ -36,6 +49,8 @@ pub struct KafkaSink {
 struct Shared {
     confirmations: Mutex<Vec<Confirmation>>,
     arrived: Notify,
+    in_flight_records: AtomicUsize,
+    in_flight_bytes: AtomicUsize,
 }
 
 impl Shared {
@@ -43,6 +58,33 @@ impl Shared {
         // Nothing panics while it is held, and a list of confirmations is whole after each push.
         self.confirmations.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// A record that is alone is taken whatever its size: the broker decides about it.
+    fn has_room(&self, bytes: usize) -> bool {
+        let records = self.in_flight_records.load(Ordering::Relaxed);
+        let held = self.in_flight_bytes.load(Ordering::Relaxed);
+        let large_one_in_flight = records == 1 && held >= ALONE_BYTES_MIN;
+        records == 0
+            || (bytes < ALONE_BYTES_MIN
+                && !large_one_in_flight
+                && records < IN_FLIGHT_RECORDS_MAX
+                && held + bytes <= IN_FLIGHT_BYTES_MAX)
+    }
+
+    fn taken(&self, bytes: usize) {
+        self.in_flight_records.fetch_add(1, Ordering::Relaxed);
+        self.in_flight_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn released(&self, bytes: usize) {
+        self.in_flight_records.fetch_sub(1, Ordering::Relaxed);
+        self.in_flight_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// What a record weighs: both sides must come to the same number.
+fn weight(key: Option<&[u8]>, value: Option<&[u8]>) -> usize {
+    key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len)
 }
 
 /// Receives librdkafka's delivery reports on the producer's thread.
@@ -66,10 +108,11 @@ impl ProducerContext for Deliveries {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, sequence: usize) {
-        let outcome = match result {
-            Ok(_) => Ok(()),
-            Err((error, message)) => Err(refusal(error, message.topic())),
+        let (outcome, message) = match result {
+            Ok(message) => (Ok(()), message),
+            Err((error, message)) => (Err(refusal(error, message.topic())), message),
         };
+        self.shared.released(weight(message.key(), message.payload()));
         let confirmation = Confirmation { sequence: sequence as Sequence, outcome };
         let mut confirmations = self.shared.lock();
         confirmations.push(confirmation);
@@ -89,19 +132,23 @@ impl KafkaSink {
     /// When librdkafka refuses a property.
     pub fn start(
         bootstrap_servers: &str,
-        overrides: &BTreeMap<String, String>,
+        overrides: &BTreeMap<String, Secret>,
     ) -> Result<Self, SinkError> {
         let shared = Arc::new(Shared::default());
         let context = Deliveries { shared: Arc::clone(&shared) };
         let config = producer_config(bootstrap_servers, overrides)?;
         let producer = ThreadedProducer::from_config_and_context(&config, context)
-            .map_err(|error| SinkError::Configuration { reason: error.to_string() })?;
+            .map_err(|error| SinkError::Configuration { reason: without_value(&error) })?;
         Ok(Self { producer, shared })
     }
 }
 
 impl Sink for KafkaSink {
     fn publish(&mut self, sequence: Sequence, record: &Record) -> Result<(), PublishError> {
+        let bytes = weight(record.key.as_deref(), record.value.as_deref());
+        if !self.shared.has_room(bytes) {
+            return Err(PublishError::Full);
+        }
         let opaque = usize::try_from(sequence).unwrap_or(usize::MAX);
         let mut base = BaseRecord::<[u8], [u8], usize>::with_opaque_to(&record.topic, opaque);
         base.key = record.key.as_deref();
@@ -109,12 +156,19 @@ impl Sink for KafkaSink {
         base.partition = record.partition;
         base.timestamp = record.timestamp;
         base.headers = headers(record);
+        // Counted before it is sent: its delivery may be told before `send` returns.
+        self.shared.taken(bytes);
         match self.producer.send(base) {
             Ok(()) => Ok(()),
-            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
-                Err(PublishError::Full)
+            Err((error, _)) => {
+                self.shared.released(bytes);
+                match error {
+                    KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) => {
+                        Err(PublishError::Full)
+                    }
+                    error => Err(PublishError::Refused(refusal(&error, &record.topic))),
+                }
             }
-            Err((error, _)) => Err(PublishError::Refused(refusal(&error, &record.topic))),
         }
     }
 
@@ -148,7 +202,7 @@ fn headers(record: &Record) -> Option<OwnedHeaders> {
 /// When an override would weaken the guarantees.
 fn producer_config(
     bootstrap_servers: &str,
-    overrides: &BTreeMap<String, String>,
+    overrides: &BTreeMap<String, Secret>,
 ) -> Result<ClientConfig, SinkError> {
     let mut config = ClientConfig::new();
     config
@@ -168,7 +222,7 @@ fn producer_config(
     for (name, value) in overrides {
         match java_property(name) {
             Some(librdkafka_name) => {
-                config.set(librdkafka_name, value);
+                config.set(librdkafka_name, value.expose());
             }
             None => {
                 tracing::info!(
@@ -180,7 +234,7 @@ fn producer_config(
     }
     config.set("enable.idempotence", "true").set("acks", "all");
     for fixed in ["enable.idempotence", "acks"] {
-        let weaker = |value: &String| !matches!(value.as_str(), "true" | "all" | "-1");
+        let weaker = |value: &Secret| !matches!(value.expose(), "true" | "all" | "-1");
         if overrides.get(fixed).is_some_and(weaker) {
             let reason = format!(
                 "`producer.override.{fixed}` would let events get lost or out of order; remove it"
@@ -201,8 +255,12 @@ fn java_property(name: &str) -> Option<&str> {
         | "interceptor.classes"
         | "metric.reporters"
         | "partitioner.class"
-        | "max.request.size" => None,
-        "delivery.timeout.ms" => Some("message.timeout.ms"),
+        | "max.request.size"
+        | "sasl.jaas.config" => None,
+        // A record that times out would be overtaken by later ones of its key; a broker that is away is waited for.
+        "delivery.timeout.ms" | "message.timeout.ms" => None,
+        // The sink's own limits bound the memory.
+        "queue.buffering.max.messages" | "queue.buffering.max.kbytes" => None,
         "compression.type" => Some("compression.codec"),
         "max.in.flight.requests.per.connection" => Some("max.in.flight"),
         other => Some(other),
@@ -234,9 +292,47 @@ fn refusal(error: &KafkaError, topic: &str) -> SinkError {
         Some(RDKafkaErrorCode::InvalidRecord | RDKafkaErrorCode::PolicyViolation) => {
             "the broker's rules for the topic do not allow it"
         }
-        _ => return SinkError::Producer { reason: error.to_string() },
+        Some(RDKafkaErrorCode::InvalidTimestamp) => {
+            "its timestamp is too far from the broker's clock; see the topic's \
+             message.timestamp.before.max.ms and after.max.ms, and table.field.event.timestamp"
+        }
+        code if code.is_none_or(ends_the_producer) => {
+            return SinkError::Producer { reason: error.to_string() };
+        }
+        Some(_) | None => "Kafka's documentation of the error says what to do",
     };
     SinkError::Record { topic: topic.to_owned(), reason: format!("{error}; {advice}") }
+}
+
+/// Errors of the producer as a whole: a new one reads again what was not acknowledged.
+const fn ends_the_producer(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::Fatal
+            | RDKafkaErrorCode::GaplessGuarantee
+            | RDKafkaErrorCode::PurgeQueue
+            | RDKafkaErrorCode::PurgeInflight
+            | RDKafkaErrorCode::MessageTimedOut
+            | RDKafkaErrorCode::RequestTimedOut
+            | RDKafkaErrorCode::BrokerTransportFailure
+            | RDKafkaErrorCode::AllBrokersDown
+            | RDKafkaErrorCode::OutOfOrderSequenceNumber
+            | RDKafkaErrorCode::DuplicateSequenceNumber
+            | RDKafkaErrorCode::UnknownProducerId
+            | RDKafkaErrorCode::InvalidProducerEpoch
+            | RDKafkaErrorCode::NotEnoughReplicas
+            | RDKafkaErrorCode::NotEnoughReplicasAfterAppend
+    )
+}
+
+/// rdkafka's own text of a refused property shows the value, which may be a password.
+fn without_value(error: &KafkaError) -> String {
+    match error {
+        KafkaError::ClientConfig(_, _, key, _) => {
+            format!("librdkafka does not take the property `{key}` or its value")
+        }
+        other => other.to_string(),
+    }
 }
 
 impl Drop for KafkaSink {
@@ -250,8 +346,27 @@ impl Drop for KafkaSink {
 mod tests {
     use super::*;
 
-    fn overrides(options: &[(&str, &str)]) -> BTreeMap<String, String> {
-        options.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
+    fn overrides(options: &[(&str, &str)]) -> BTreeMap<String, Secret> {
+        let secret = |value: &str| Secret::new(value.to_owned());
+        options.iter().map(|(name, value)| ((*name).into(), secret(value))).collect()
+    }
+
+    #[test]
+    fn a_refused_property_does_not_show_its_value() {
+        let bad = overrides(&[("no.such.property", "a-secret")]);
+        let Err(error) = KafkaSink::start("localhost:1", &bad) else { panic!("taken") };
+        assert!(error.to_string().contains("no.such.property"), "{error}");
+        assert!(!format!("{error} {error:?}").contains("a-secret"));
+    }
+
+    #[test]
+    fn a_record_that_is_larger_than_the_limit_is_taken_alone() {
+        let shared = Shared::default();
+        assert!(shared.has_room(IN_FLIGHT_BYTES_MAX + 1));
+        shared.taken(IN_FLIGHT_BYTES_MAX + 1);
+        assert!(!shared.has_room(1));
+        shared.released(IN_FLIGHT_BYTES_MAX + 1);
+        assert!(shared.has_room(1));
     }
 
     #[test]

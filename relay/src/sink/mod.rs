@@ -6,7 +6,8 @@
 //! 2. Records of one key reach the destination in the order in which they were published, retries included.
 //! 3. Each record that was taken is confirmed or refused once, in any order, never before it is stored.
 //! 4. Memory is bounded by the sink's own limits, whatever the destination does.
-//! 5. After a record was refused, no later record of its key may be stored: the caller stops at a refusal.
+//! 5. A record that the destination is likely to refuse (for its size) is not followed by another before its answer is
+//!    there, so that no later record of its key overtakes it. After any refusal the caller stops.
 
 pub mod kafka;
 pub mod memory;

@@ -6,6 +6,7 @@ use bytes::{Buf, BytesMut};
 use fallible_iterator::FallibleIterator;
 use futures::TryFutureExt;
 use postgres_protocol::message::{backend, frontend};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -14,7 +15,13 @@ use crate::connector_config::DatabaseConfig;
 
 /// How long a connection, its authentication or the answer to a catalog query may take. Far above what a healthy
 /// server needs, and short enough that a silent network is noticed.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long the server may take to end a session that said goodbye.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A peer that is silent on the network level for about this long is gone: a host that failed over sends no reset.
+const PEER_SILENT_MAX: Duration = Duration::from_secs(30);
 
 /// The longest message taken from the server: PostgreSQL's own limit for a field is 1 GiB.
 pub(super) const MESSAGE_LENGTH_MAX: usize = (1 << 30) + (1 << 20);
@@ -62,7 +69,7 @@ impl Connection {
         purpose: Purpose,
     ) -> Result<Self, SourceError> {
         let stream = TcpStream::connect(&address)
-            .and_then(|stream| async { stream.set_nodelay(true).map(|()| stream) })
+            .and_then(|stream| async { watch_peer(&stream).map(|()| stream) })
             .await
             .map_err(|source| SourceError::Io {
                 doing: "connect to",
@@ -105,15 +112,25 @@ impl Connection {
     /// # Errors
     /// When the server refuses it (`doing` says what for) or the connection breaks.
     pub async fn query(&mut self, doing: &str, sql: &str) -> Result<Vec<Row>, SourceError> {
+        self.query_within(doing, sql, ANSWER_TIMEOUT).await
+    }
+
+    /// The same with a limit of its own. After a timeout the connection is of no use any more.
+    pub(super) async fn query_within(
+        &mut self,
+        doing: &str,
+        sql: &str,
+        timeout: Duration,
+    ) -> Result<Vec<Row>, SourceError> {
         let address = self.address.clone();
         let querying = async {
             self.encode(|outbox| frontend::query(sql, outbox))?;
             self.flush().await?;
             self.until_ready(doing).await
         };
-        tokio::time::timeout(ANSWER_TIMEOUT, querying)
+        tokio::time::timeout(timeout, querying)
             .await
-            .unwrap_or(Err(SourceError::Timeout { address, waited: ANSWER_TIMEOUT }))
+            .unwrap_or(Err(SourceError::Timeout { address, waited: timeout }))
     }
 
     /// Sends a command whose answer the caller reads, such as `START_REPLICATION`.
@@ -130,13 +147,20 @@ impl Connection {
         self.flush().await
     }
 
-    /// Says goodbye, so that the server frees the slot at once instead of finding a broken connection.
+    /// Says goodbye, so that the server frees the slot at once instead of finding a broken connection, and waits until
+    /// it has heard: closing with unread bytes would reset the connection before the server has read our last word.
     pub(super) async fn close(mut self) {
         frontend::terminate(&mut self.outbox);
         // The server notices a broken connection as well: nothing depends on this arriving.
-        if self.flush().await.is_ok() {
-            let _ = self.stream.shutdown().await;
-        }
+        let goodbye = async {
+            self.flush().await?;
+            loop {
+                self.inbox.clear();
+                self.fill().await?;
+            }
+        };
+        let _: Result<Result<(), SourceError>, _> =
+            tokio::time::timeout(CLOSE_TIMEOUT, goodbye).await;
     }
 
     pub(super) fn address(&self) -> &str {
@@ -173,7 +197,7 @@ impl Connection {
             }
             // A fatal error (wrong password, shutdown) is followed by the end of the connection.
             if let Some(SourceError::Server { error: server, .. }) = &error
-                && ["28", "57", "3D", "53"].iter().any(|class| server.code.starts_with(class))
+                && server.is_fatal
             {
                 return error.map_or(Ok(rows), Err);
             }
@@ -215,6 +239,14 @@ impl Connection {
     }
 }
 
+/// Small writes leave at once, and a peer that is gone is noticed although nothing is sent to it.
+fn watch_peer(stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let probe = PEER_SILENT_MAX / 6;
+    let keepalive = TcpKeepalive::new().with_time(PEER_SILENT_MAX / 2).with_interval(probe);
+    SockRef::from(stream).set_tcp_keepalive(&keepalive.with_retries(3))
+}
+
 /// The server's refusal as an error; `doing` says of what.
 pub(super) fn refused(doing: &str, body: &backend::ErrorResponseBody) -> SourceError {
     let mut error = ServerError::default();
@@ -222,6 +254,8 @@ pub(super) fn refused(doing: &str, body: &backend::ErrorResponseBody) -> SourceE
     while let Ok(Some(field)) = fields.next() {
         let text = String::from_utf8_lossy(field.value_bytes()).into_owned();
         match field.type_() {
+            // The severity that is not translated (PostgreSQL 9.6 and later).
+            b'V' => error.is_fatal = text != "ERROR",
             b'C' => error.code = text,
             b'M' => error.message = text,
             b'D' => error.detail = Some(text),
@@ -229,7 +263,7 @@ pub(super) fn refused(doing: &str, body: &backend::ErrorResponseBody) -> SourceE
             _ => {}
         }
     }
-    SourceError::Server { doing: doing.to_owned(), error }
+    SourceError::Server { doing: doing.to_owned(), error: Box::new(error) }
 }
 
 fn text_row(body: &backend::DataRowBody) -> Result<Row, SourceError> {

@@ -15,6 +15,8 @@ pub struct ServerError {
     pub detail: Option<String>,
     /// What PostgreSQL suggests.
     pub hint: Option<String>,
+    /// Whether the session ended with it.
+    pub is_fatal: bool,
 }
 
 impl std::fmt::Display for ServerError {
@@ -56,7 +58,7 @@ pub enum SourceError {
         /// What was asked for.
         doing: String,
         /// Its answer.
-        error: ServerError,
+        error: Box<ServerError>,
     },
     /// The password exchange failed on our side.
     #[error("authentication at PostgreSQL failed: {reason}")]
@@ -73,6 +75,15 @@ pub enum SourceError {
     /// PostgreSQL ended the stream.
     #[error("PostgreSQL at {address} closed the connection")]
     Closed {
+        /// Where it was dialled.
+        address: String,
+    },
+    /// The server asks again and again for what Kafka's confirmations do not allow yet.
+    #[error(
+        "PostgreSQL at {address} waits for an acknowledgement, as it does when it shuts down, but Kafka has not \
+         confirmed everything yet; the stream is left and taken up again"
+    )]
+    ServerWaits {
         /// Where it was dialled.
         address: String,
     },

@@ -85,7 +85,11 @@ pub async fn ensure(
         (Autocreate::Filtered, Some(false)) => {
             return add_missing_tables(connection, config, filter, database).await;
         }
-        (_, Some(_)) => return Ok(None),
+        (_, Some(true)) => return Ok(None),
+        (_, Some(false)) => {
+            warn_of_unpublished(connection, config, filter, database).await?;
+            return Ok(None);
+        }
         (Autocreate::Disabled, None) => {
             return Err(unusable(
                 config,
@@ -111,6 +115,22 @@ async fn add_missing_tables(
     filter: &TableFilter,
     database: &DatabaseConfig,
 ) -> Result<Option<String>, SourceError> {
+    let missing = unpublished_tables(connection, config, filter, database).await?;
+    if missing.is_empty() {
+        return Ok(None);
+    }
+    let name = quote_identifier(&config.name);
+    let command = format!("alter publication {name} add table {}", missing.join(", "));
+    run(connection, &config.name, command).await.map(Some)
+}
+
+/// Captured tables that the publication does not hold.
+async fn unpublished_tables(
+    connection: &mut Connection,
+    config: &PublicationConfig,
+    filter: &TableFilter,
+    database: &DatabaseConfig,
+) -> Result<Vec<String>, SourceError> {
     let captured = captured_tables(connection, filter, database).await?;
     let sql = format!(
         "select schemaname, tablename from pg_publication_tables where pubname = {}",
@@ -118,14 +138,30 @@ async fn add_missing_tables(
     );
     let published = connection.query("look at the published tables", &sql).await?;
     let published: Vec<String> = published.iter().filter_map(|row| qualified(row)).collect();
-    let missing: Vec<String> =
-        captured.into_iter().filter(|table| !published.contains(table)).collect();
-    if missing.is_empty() {
-        return Ok(None);
+    Ok(captured.into_iter().filter(|table| !published.contains(table)).collect())
+}
+
+/// A publication that somebody else keeps is left as it is; a table that it lacks is never streamed.
+async fn warn_of_unpublished(
+    connection: &mut Connection,
+    config: &PublicationConfig,
+    filter: &TableFilter,
+    database: &DatabaseConfig,
+) -> Result<(), SourceError> {
+    let missing = match unpublished_tables(connection, config, filter, database).await {
+        Ok(missing) => missing,
+        // The tables may come later, and into the publication with them.
+        Err(SourceError::TableMissing { .. }) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for table in missing {
+        tracing::warn!(
+            publication.name = config.name,
+            table,
+            "the table is captured, but the publication does not hold it: ALTER PUBLICATION ... ADD TABLE"
+        );
     }
-    let name = quote_identifier(&config.name);
-    let command = format!("alter publication {name} add table {}", missing.join(", "));
-    run(connection, &config.name, command).await.map(Some)
+    Ok(())
 }
 
 async fn run(

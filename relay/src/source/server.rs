@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::connection::Connection;
 use super::error::SourceError;
 
-/// The oldest version whose logical replication the relay speaks (pgoutput came with 10; 12 can copy a slot).
-const VERSION_MIN: u32 = 120_000;
+/// The oldest version that the relay works with: 13 tells in `pg_replication_slots` whether a slot has lost its WAL.
+const VERSION_MIN: u32 = 130_000;
 
 /// Since this version pgoutput sends logical decoding messages.
 const VERSION_MESSAGES: u32 = 140_000;
@@ -46,7 +46,8 @@ impl ServerSettings {
 /// When `wal_level` is too low, the version too old, or the connection breaks.
 pub async fn settings(connection: &mut Connection) -> Result<ServerSettings, SourceError> {
     let sql = "select name, setting from pg_settings where name in \
-               ('server_version_num', 'wal_level', 'wal_sender_timeout')";
+               ('server_version_num', 'wal_level', 'wal_sender_timeout') \
+               union all select 'in_recovery', pg_is_in_recovery()::text";
     let rows = connection.query("look at the settings", sql).await?;
     let setting = |name: &str| {
         rows.iter()
@@ -54,15 +55,21 @@ pub async fn settings(connection: &mut Connection) -> Result<ServerSettings, Sou
             .and_then(|row| row.get(1).cloned().flatten())
             .unwrap_or_default()
     };
-    let unusable = |message: String, hint: &str| SourceError::Server {
+    let refused = |code: &str, message: String, hint: &str| SourceError::Server {
         doing: "stream changes".to_owned(),
-        error: super::ServerError {
-            code: "0A000".to_owned(),
+        error: Box::new(super::ServerError {
+            code: code.to_owned(),
             message,
-            detail: None,
             hint: Some(hint.to_owned()),
-        },
+            ..super::ServerError::default()
+        }),
     };
+    if setting("in_recovery") == "true" {
+        // cannot_connect_now: it may be promoted in a moment, so that this is tried again.
+        let message = "the server is a standby or still recovering".to_owned();
+        return Err(refused("57P03", message, "the relay streams from the primary"));
+    }
+    let unusable = |message: String, hint: &str| refused("0A000", message, hint);
     if setting("wal_level") != "logical" {
         let message = format!("wal_level is `{}`, it must be `logical`", setting("wal_level"));
         return Err(unusable(message, "set wal_level = logical and restart PostgreSQL"));
@@ -70,7 +77,7 @@ pub async fn settings(connection: &mut Connection) -> Result<ServerSettings, Sou
     let version = setting("server_version_num").parse().unwrap_or_default();
     if version < VERSION_MIN {
         let message = format!("server_version_num is {version}");
-        return Err(unusable(message, "the relay needs PostgreSQL 12 or later"));
+        return Err(unusable(message, "the relay needs PostgreSQL 13 or later"));
     }
     // pg_settings gives it in its base unit, milliseconds.
     let timeout_ms = setting("wal_sender_timeout").parse().unwrap_or_default();

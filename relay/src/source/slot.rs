@@ -1,8 +1,9 @@
 //! The replication slot: found, created when missing, checked before it is used.
 
 use std::str::FromStr;
+use std::time::Duration;
 
-use pgoutput::Lsn;
+use pgoutput::{Lsn, ParseLsnError};
 
 use super::connection::{Connection, Row};
 use super::error::SourceError;
@@ -10,6 +11,10 @@ use super::wal::{quote_identifier, quote_literal};
 
 /// The output plugin: built into PostgreSQL since version 10.
 const PLUGIN: &str = "pgoutput";
+
+/// How long the creation of a slot may take: PostgreSQL waits for every transaction that runs when it begins. A stop
+/// ends the wait.
+pub(super) const CREATE_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// Which history of WAL the server writes: positions of different ones cannot be compared.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -40,15 +45,21 @@ pub enum Found {
     Missing,
 }
 
-/// Asks the server which WAL history it writes.
+/// Asks the server which WAL history it writes, and where its WAL ends now.
 ///
 /// # Errors
 /// When the connection breaks or is no replication connection.
-pub async fn identify_system(connection: &mut Connection) -> Result<SystemIdentity, SourceError> {
+pub async fn identify_system(
+    connection: &mut Connection,
+) -> Result<(SystemIdentity, Lsn), SourceError> {
     let rows = connection.query("identify the system", "IDENTIFY_SYSTEM").await?;
     let mut columns = rows.into_iter().next().unwrap_or_default().into_iter();
     let mut next = || columns.next().flatten().unwrap_or_default();
-    Ok(SystemIdentity { system_id: next(), timeline: next() })
+    let identity = SystemIdentity { system_id: next(), timeline: next() };
+    let wal_end = next().parse().map_err(|error: ParseLsnError| {
+        SourceError::Protocol(format!("the answer to IDENTIFY_SYSTEM cannot be read: {error}"))
+    })?;
+    Ok((identity, wal_end))
 }
 
 /// Finds the slot and checks that the relay can use it.
@@ -78,7 +89,8 @@ pub async fn create(connection: &mut Connection, slot: &str) -> Result<(), Sourc
         "CREATE_REPLICATION_SLOT {} LOGICAL {PLUGIN} NOEXPORT_SNAPSHOT",
         quote_identifier(slot)
     );
-    connection.query(&format!("create replication slot \"{slot}\""), &command).await.map(|_| ())
+    let doing = format!("create replication slot \"{slot}\"");
+    connection.query_within(&doing, &command, CREATE_TIMEOUT).await.map(|_| ())
 }
 
 /// Looks a slot up.

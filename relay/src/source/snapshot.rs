@@ -8,13 +8,20 @@ use pgoutput::{Column, Relation, ReplicaIdentity};
 
 use super::connection::{Connection, Row};
 use super::error::SourceError;
+use super::slot::CREATE_TIMEOUT;
 use super::wal::{quote_identifier, quote_literal};
 use crate::connector_config::ConnectorConfig;
 use crate::pipeline::{Pipeline, PipelineError};
 use crate::sink::Sink;
 
-/// Rows that are fetched at once: bounds the memory, whatever the size of the table.
-const FETCH_ROWS: usize = 500;
+/// Rows that are fetched at once, at the most.
+const FETCH_ROWS_MAX: usize = 500;
+
+/// Rows that are fetched first, before anything is known of their size.
+const FETCH_ROWS_FIRST: usize = 10;
+
+/// Bytes that one fetch should stay below, by the average size of the rows so far: bounds the memory.
+const FETCH_BYTES_MAX: usize = 4 << 20;
 
 /// Longest name of a slot: PostgreSQL's NAMEDATALEN less the terminating byte.
 const SLOT_NAME_MAX: usize = 63;
@@ -39,7 +46,9 @@ pub async fn run<S: Sink>(
         "CREATE_REPLICATION_SLOT {} TEMPORARY LOGICAL pgoutput USE_SNAPSHOT",
         quote_identifier(&temporary)
     );
-    connection.query("create the replication slot of a snapshot", &create).await?;
+    let doing = "create the replication slot of a snapshot";
+    tracing::debug!(slot.name = temporary, "waiting for the transactions that run now");
+    connection.query_within(doing, &create, CREATE_TIMEOUT).await?;
     let mut rows = 0;
     for table in tables(connection, connector).await? {
         rows += read_table(connection, pipeline, connector, &table).await?;
@@ -68,6 +77,7 @@ struct Table {
     id: u32,
     schema: String,
     name: String,
+    is_partitioned: bool,
 }
 
 async fn tables(
@@ -76,16 +86,16 @@ async fn tables(
 ) -> Result<Vec<Table>, SourceError> {
     // What the publication delivers: of a partitioned table its partitions, as in the stream.
     let sql = format!(
-        "select c.oid, n.nspname, c.relname from pg_publication_tables p \
+        "select c.oid, n.nspname, c.relname, c.relkind = 'p' from pg_publication_tables p \
          join pg_namespace n on n.nspname = p.schemaname \
          join pg_class c on c.relnamespace = n.oid and c.relname = p.tablename \
          where p.pubname = {} order by 2, 3",
         quote_literal(&connector.publication.name)
     );
     let rows = connection.query("look at the published tables", &sql).await?;
-    let table = |row: Row| match <[Option<String>; 3]>::try_from(row) {
-        Ok([Some(id), Some(schema), Some(name)]) => {
-            Some(Table { id: id.parse().ok()?, schema, name })
+    let table = |row: Row| match <[Option<String>; 4]>::try_from(row) {
+        Ok([Some(id), Some(schema), Some(name), Some(partitioned)]) => {
+            Some(Table { id: id.parse().ok()?, schema, name, is_partitioned: partitioned == "t" })
         }
         _ => None,
     };
@@ -111,24 +121,28 @@ async fn read_table<S: Sink>(
     let names: Vec<String> = facts.iter().map(|column| quote_identifier(&column.name)).collect();
     let (schema, name) = (quote_identifier(&table.schema), quote_identifier(&table.name));
     let doing = format!("read table {schema}.{name}");
+    // A partitioned table has its rows in its partitions, an inherited one sends only its own.
+    let only = if table.is_partitioned { "" } else { "only" };
     let declare = format!(
-        "declare outbox_snapshot no scroll cursor for select {} from only {schema}.{name}",
+        "declare outbox_snapshot no scroll cursor for select {} from {only} {schema}.{name}",
         names.join(", ")
     );
     connection.query(&doing, &declare).await?;
-    let fetch = format!("fetch {FETCH_ROWS} from outbox_snapshot");
-    let mut count = 0;
+    let (mut count, mut bytes, mut fetch_rows) = (0, 0, FETCH_ROWS_FIRST);
     loop {
+        let fetch = format!("fetch {fetch_rows} from outbox_snapshot");
         let rows = connection.query(&doing, &fetch).await?;
-        let fetched = rows.len();
+        let is_last = rows.len() < fetch_rows;
         for row in rows {
+            count += 1;
+            bytes += row.iter().flatten().map(String::len).sum::<usize>();
             pipeline.read(table.id, &row).await?;
         }
-        count += fetched;
-        if fetched < FETCH_ROWS {
+        if is_last {
             break;
         }
-        tracing::info!(connector.name = connector.name, rows = count, "reading the existing rows");
+        fetch_rows = (FETCH_BYTES_MAX / (bytes / count).max(1)).clamp(1, FETCH_ROWS_MAX);
+        tracing::debug!(connector.name = connector.name, rows = count, "reading the existing rows");
     }
     connection.query(&doing, "close outbox_snapshot").await?;
     Ok(count)

@@ -7,7 +7,7 @@ use pgoutput::Lsn;
 use pgoutput::frame::{self, Frame, StatusUpdate};
 use postgres_protocol::message::backend;
 
-use super::connection::{Connection, MESSAGE_LENGTH_MAX, refused};
+use super::connection::{ANSWER_TIMEOUT, Connection, MESSAGE_LENGTH_MAX, refused};
 use super::error::SourceError;
 
 /// PostgreSQL counts its clock from 2000-01-01 UTC; this is that day in microseconds since 1970.
@@ -45,16 +45,27 @@ impl WalStream {
     /// # Errors
     /// When the server refuses, for instance because the slot is active elsewhere.
     pub async fn start(
-        mut connection: Connection,
+        connection: Connection,
         options: &StreamOptions,
     ) -> Result<Self, SourceError> {
         let messages = if options.messages { ", messages 'true'" } else { "" };
         let command = format!(
             "START_REPLICATION SLOT {} LOGICAL 0/0 (proto_version '1', publication_names {}{messages})",
             quote_identifier(&options.slot),
-            quote_literal(&quote_identifier(&options.publication)),
+            quote_replication_literal(&quote_identifier(&options.publication)),
         );
-        connection.send_command(&command).await?;
+        let address = connection.address().to_owned();
+        tokio::time::timeout(ANSWER_TIMEOUT, Self::begin(connection, &command, &options.slot))
+            .await
+            .unwrap_or(Err(SourceError::Timeout { address, waited: ANSWER_TIMEOUT }))
+    }
+
+    async fn begin(
+        mut connection: Connection,
+        command: &str,
+        slot: &str,
+    ) -> Result<Self, SourceError> {
+        connection.send_command(command).await?;
         loop {
             // CopyBothResponse is the one message that postgres-protocol does not know.
             if connection.inbox.first() == Some(&b'W') {
@@ -68,7 +79,7 @@ impl WalStream {
             } else if connection.inbox.is_empty() {
                 connection.fill().await?;
             } else if let backend::Message::ErrorResponse(body) = connection.message().await? {
-                return Err(refused(&format!("stream from slot \"{}\"", options.slot), &body));
+                return Err(refused(&format!("stream from slot \"{slot}\""), &body));
             }
         }
     }
@@ -127,10 +138,10 @@ impl WalStream {
         self.connection.send_copy_data(&update.encode()).await
     }
 
-    /// The highest end of WAL that the server has told of.
+    /// Where the server was dialled.
     #[must_use]
-    pub const fn received_lsn(&self) -> Lsn {
-        self.received_lsn
+    pub fn address(&self) -> &str {
+        self.connection.address()
     }
 
     /// Ends the stream, so that the slot is free at once.
@@ -189,6 +200,11 @@ pub fn quote_literal(text: &str) -> String {
     } else {
         format!("'{doubled}'")
     }
+}
+
+/// The same for a replication command, whose grammar has no `E''` form and takes a backslash as it is.
+fn quote_replication_literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
 }
 
 #[cfg(test)]

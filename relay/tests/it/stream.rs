@@ -509,3 +509,64 @@ async fn a_wrong_password_stops_the_task_and_is_not_shown() -> Result<()> {
     assert!(!trace.contains("a-wrong-secret"));
     Ok(())
 }
+
+#[tokio::test]
+async fn a_slot_that_vanishes_stops_the_task_instead_of_skipping_the_gap() -> Result<()> {
+    let mut outbox = Outbox::new().await?;
+    let (task, control) = outbox.start(100, true)?;
+    outbox.streaming().await?;
+    outbox.emit("1").await?;
+    records(&control, 1).await?;
+    let slot = outbox.slot.clone();
+    // The relay comes back at once, so that ending its session and dropping the slot must be one step.
+    outbox
+        .execute(&format!(
+            "do $$ begin \
+               for i in 1..10000 loop \
+                 perform pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = '{slot}'; \
+                 begin \
+                   perform pg_drop_replication_slot('{slot}'); return; \
+                 exception when object_in_use then null; \
+                 end; \
+               end loop; \
+             end $$"
+        ))
+        .await?;
+    outbox.emit("2").await?;
+    let mut state = task.subscribe();
+    let failed = tokio::time::timeout(
+        DEADLINE,
+        state.wait_for(|state| matches!(state, TaskState::Failed { .. })),
+    );
+    let TaskState::Failed { trace } = failed.await??.clone() else { bail!("not failed") };
+    assert!(trace.contains("it was there and is gone"), "{trace}");
+    assert_eq!(keys(&control.records()), ["1"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn running_means_that_the_slot_exists() -> Result<()> {
+    let mut outbox = Outbox::new().await?;
+    let (task, control) = outbox.start(100, true)?;
+    let mut state = task.subscribe();
+    tokio::time::timeout(DEADLINE, state.wait_for(|state| *state == TaskState::Running)).await??;
+    outbox.emit("1").await?;
+    assert_eq!(keys(&records(&control, 1).await?), ["1"]);
+    task.stop().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_table_whose_shape_changes_in_mid_stream_goes_on() -> Result<()> {
+    let mut outbox = Outbox::new().await?;
+    let (task, control) = outbox.start(100, true)?;
+    outbox.streaming().await?;
+    outbox.emit("1").await?;
+    outbox.execute("alter table inventory.outboxevent add column more text default 'x'").await?;
+    outbox.emit("2").await?;
+    outbox.execute("alter table inventory.outboxevent drop column tracingspancontext").await?;
+    outbox.emit("3").await?;
+    assert_eq!(keys(&records(&control, 3).await?), ["1", "2", "3"]);
+    task.stop().await;
+    Ok(())
+}
