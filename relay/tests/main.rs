@@ -7,6 +7,8 @@
 
 #[path = "it/kafka_sink.rs"]
 mod kafka_sink;
+#[path = "it/outbox.rs"]
+mod outbox;
 #[path = "it/stream.rs"]
 mod stream;
 

@@ -1,179 +1,12 @@
 //! From the WAL to the sink, on a real PostgreSQL: with a sink in memory where the moment of a confirmation matters.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
-
-use anyhow::{Context, Result, bail};
-use relay::config::WorkerConfig;
-use relay::connector_config::ConnectorConfig;
-use relay::record::Record;
+use anyhow::{Context, Result};
 use relay::sink::SinkError;
-use relay::sink::memory::{MemorySink, MemorySinkControl};
-use relay::task::{self, TaskHandle, TaskState};
+use relay::task::TaskState;
 use sqlx::{Connection, PgConnection};
-use testbed::{PostgresDatabase, eventually, servers, unique_name};
+use testbed::eventually;
 
-/// Within this time each fact must have become true; none takes a tenth of it on an idle machine.
-const DEADLINE: Duration = Duration::from_secs(60);
-
-/// A database with an outbox, and a connector on it.
-struct Outbox {
-    database: PostgresDatabase,
-    sql: PgConnection,
-    properties: BTreeMap<String, String>,
-    slot: String,
-}
-
-impl Outbox {
-    async fn new() -> Result<Self> {
-        let database = servers().await?.postgres_database().await?;
-        let mut sql = PgConnection::connect(&database.url()).await?;
-        // The servers of the tests commit asynchronously; here an LSN must lie behind the commits before it.
-        sqlx::raw_sql(
-            "set synchronous_commit = on; create schema inventory; \
-             create table inventory.outboxevent (id uuid primary key default gen_random_uuid(), \
-             aggregatetype varchar(255) not null, aggregateid varchar(255) not null, \
-             type varchar(255) not null, timestamp timestamptz not null default now(), payload jsonb, \
-             tracingspancontext varchar(256)); \
-             create table inventory.other (id int primary key, text text)",
-        )
-        .execute(&mut sql)
-        .await?;
-        let slot = unique_name("slot").replace('-', "_");
-        let properties = properties(&database, &slot);
-        Ok(Self { database, sql, properties, slot })
-    }
-
-    fn with(mut self, option: &str, value: &str) -> Self {
-        self.properties.insert(option.to_owned(), value.to_owned());
-        self
-    }
-
-    fn config(&self) -> Result<(Arc<ConnectorConfig>, Arc<WorkerConfig>)> {
-        let worker =
-            WorkerConfig { shutdown_timeout: Duration::from_secs(10), ..WorkerConfig::default() };
-        let Ok(connector) = ConnectorConfig::parse(&self.properties, &worker) else {
-            bail!("the options are refused");
-        };
-        Ok((Arc::new(connector), Arc::new(worker)))
-    }
-
-    /// Starts the connector with a sink in memory.
-    fn start(&self, room: usize, confirm_at_once: bool) -> Result<(TaskHandle, MemorySinkControl)> {
-        let (sink, control) = MemorySink::new(room, confirm_at_once);
-        let (connector, worker) = self.config()?;
-        Ok((task::start_with_sink(connector, worker, sink), control))
-    }
-
-    async fn execute(&mut self, sql: &str) -> Result<()> {
-        sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned())).execute(&mut self.sql).await?;
-        Ok(())
-    }
-
-    /// Inserts and deletes an outbox row in one transaction, as order-service does.
-    async fn emit(&mut self, aggregate_id: &str) -> Result<()> {
-        self.execute(&format!(
-            "begin; insert into inventory.outboxevent (aggregatetype, aggregateid, type, payload) \
-             values ('Order', '{aggregate_id}', 'OrderCreated', '{{\"id\": {aggregate_id}}}'); \
-             delete from inventory.outboxevent; commit"
-        ))
-        .await
-    }
-
-    /// Waits until the slot is being read from.
-    async fn streaming(&self) -> Result<()> {
-        let (url, slot) = (self.database.url(), &self.slot);
-        eventually("the slot is active", DEADLINE, || async {
-            let mut sql = PgConnection::connect(&url).await?;
-            let active: Option<(bool,)> =
-                sqlx::query_as("select active from pg_replication_slots where slot_name = $1")
-                    .bind(slot)
-                    .fetch_optional(&mut sql)
-                    .await?;
-            Ok(active.filter(|(active,)| *active).map(|_| ()))
-        })
-        .await
-    }
-
-    /// Whether everything up to the end of the WAL, as it is now, was acknowledged.
-    async fn acknowledged(&mut self, lsn: &str) -> Result<bool> {
-        let (acknowledged,) = sqlx::query_as(
-            "select confirmed_flush_lsn >= $2::pg_lsn from pg_replication_slots where slot_name = $1",
-        )
-        .bind(&self.slot)
-        .bind(lsn)
-        .fetch_one(&mut self.sql)
-        .await?;
-        Ok(acknowledged)
-    }
-
-    async fn wal_end(&mut self) -> Result<String> {
-        let (lsn,) =
-            sqlx::query_as("select pg_current_wal_lsn()::text").fetch_one(&mut self.sql).await?;
-        Ok(lsn)
-    }
-
-    async fn until_acknowledged(&mut self, lsn: &str) -> Result<()> {
-        let (url, slot, lsn) = (self.database.url(), self.slot.clone(), lsn.to_owned());
-        eventually("the slot is acknowledged", DEADLINE, || async {
-            let mut sql = PgConnection::connect(&url).await?;
-            let (done,): (bool,) = sqlx::query_as(
-                "select confirmed_flush_lsn >= $2::pg_lsn from pg_replication_slots where slot_name = $1",
-            )
-            .bind(&slot)
-            .bind(&lsn)
-            .fetch_one(&mut sql)
-            .await?;
-            Ok(done.then_some(()))
-        })
-        .await
-    }
-}
-
-fn properties(database: &PostgresDatabase, slot: &str) -> BTreeMap<String, String> {
-    let port = database.port.to_string();
-    [
-        ("name", "outbox-connector"),
-        ("connector.class", "io.debezium.connector.postgresql.PostgresConnector"),
-        ("plugin.name", "pgoutput"),
-        ("database.hostname", &database.host),
-        ("database.port", &port),
-        ("database.user", &database.user),
-        ("database.password", &database.password),
-        ("database.dbname", &database.name),
-        ("topic.prefix", "dbserver1"),
-        ("slot.name", slot),
-        ("publication.autocreate.mode", "filtered"),
-        ("table.include.list", "inventory.outboxevent"),
-        ("extended.headers.enabled", "false"),
-        ("transforms", "outbox"),
-        ("transforms.outbox.type", "io.debezium.transforms.outbox.EventRouter"),
-        ("transforms.outbox.route.topic.replacement", "${routedByValue}Events"),
-        ("transforms.outbox.table.fields.additional.placement", "type:header:eventType"),
-        ("transforms.outbox.table.expand.json.payload", "true"),
-        ("key.converter", "org.apache.kafka.connect.storage.StringConverter"),
-        ("value.converter", "org.apache.kafka.connect.json.JsonConverter"),
-        ("value.converter.schemas.enable", "false"),
-    ]
-    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-    .into()
-}
-
-async fn records(control: &MemorySinkControl, count: usize) -> Result<Vec<Record>> {
-    eventually(&format!("{count} records"), DEADLINE, || async {
-        let records = control.records();
-        Ok((records.len() >= count).then_some(records))
-    })
-    .await
-}
-
-fn keys(records: &[Record]) -> Vec<String> {
-    let key = |record: &Record| {
-        String::from_utf8_lossy(record.key.as_deref().unwrap_or_default()).into_owned()
-    };
-    records.iter().map(key).collect()
-}
+use crate::outbox::{DEADLINE, Outbox, keys, records, trace_of_failure};
 
 #[tokio::test]
 async fn a_row_becomes_a_record_with_topic_key_headers_and_plain_json() -> Result<()> {
@@ -424,12 +257,7 @@ async fn a_refused_record_stops_the_task_with_a_trace_and_is_not_acknowledged() 
         topic: "OrderEvents".to_owned(),
         reason: "it is larger than the topic takes".to_owned(),
     });
-    let mut state = task.subscribe();
-    let failed = tokio::time::timeout(
-        DEADLINE,
-        state.wait_for(|state| matches!(state, TaskState::Failed { .. })),
-    );
-    let TaskState::Failed { trace } = failed.await??.clone() else { bail!("not failed") };
+    let trace = trace_of_failure(&task).await?;
     assert!(trace.contains("OrderEvents") && trace.contains("restart"), "{trace}");
     let end = outbox.wal_end().await?;
     assert!(!outbox.acknowledged(&end).await?);
@@ -453,12 +281,7 @@ async fn a_row_that_cannot_be_routed_stops_the_task_and_names_table_and_position
              values ('1', 'OrderCreated', '{}')",
         )
         .await?;
-    let mut state = task.subscribe();
-    let failed = tokio::time::timeout(
-        DEADLINE,
-        state.wait_for(|state| matches!(state, TaskState::Failed { .. })),
-    );
-    let TaskState::Failed { trace } = failed.await??.clone() else { bail!("not failed") };
+    let trace = trace_of_failure(&task).await?;
     assert!(trace.contains("inventory.outboxevent") && trace.contains("aggregatetype"), "{trace}");
     assert!(trace.contains("0/"), "{trace}");
     assert!(control.records().is_empty());
@@ -499,12 +322,7 @@ async fn the_outbox_table_may_come_later() -> Result<()> {
 async fn a_wrong_password_stops_the_task_and_is_not_shown() -> Result<()> {
     let outbox = Outbox::new().await?.with("database.password", "a-wrong-secret");
     let (task, _control) = outbox.start(100, true)?;
-    let mut state = task.subscribe();
-    let failed = tokio::time::timeout(
-        DEADLINE,
-        state.wait_for(|state| matches!(state, TaskState::Failed { .. })),
-    );
-    let TaskState::Failed { trace } = failed.await??.clone() else { bail!("not failed") };
+    let trace = trace_of_failure(&task).await?;
     assert!(trace.contains("28P01"), "{trace}");
     assert!(!trace.contains("a-wrong-secret"));
     Ok(())
@@ -533,12 +351,7 @@ async fn a_slot_that_vanishes_stops_the_task_instead_of_skipping_the_gap() -> Re
         ))
         .await?;
     outbox.emit("2").await?;
-    let mut state = task.subscribe();
-    let failed = tokio::time::timeout(
-        DEADLINE,
-        state.wait_for(|state| matches!(state, TaskState::Failed { .. })),
-    );
-    let TaskState::Failed { trace } = failed.await??.clone() else { bail!("not failed") };
+    let trace = trace_of_failure(&task).await?;
     assert!(trace.contains("it was there and is gone"), "{trace}");
     assert_eq!(keys(&control.records()), ["1"]);
     Ok(())
