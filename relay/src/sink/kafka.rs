@@ -125,11 +125,11 @@ impl ProducerContext for Deliveries {
 }
 
 impl KafkaSink {
-    /// Starts a producer. `overrides` are properties of Kafka's Java producer or of librdkafka, checked by
-    /// [`producer_config`].
+    /// Starts a producer. `overrides` are properties of Kafka's Java producer or of librdkafka; none may weaken the
+    /// guarantees.
     ///
     /// # Errors
-    /// When librdkafka refuses a property.
+    /// When librdkafka refuses a property, or one would weaken the guarantees.
     pub fn start(
         bootstrap_servers: &str,
         overrides: &BTreeMap<String, Secret>,
