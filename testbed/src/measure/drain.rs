@@ -13,6 +13,7 @@ use super::process_figures::{
     machine_processor_time, memory, processor_time, processor_time_by_thread,
 };
 use super::stage::{Stage, Started, topic_of};
+use super::topic_end;
 use super::wal_read::{self, WalRead};
 use crate::name::unique_name;
 use crate::topic;
@@ -183,7 +184,9 @@ async fn publish(
     let (used, used_by_broker) = (processor_time(pid)?, processor_time(broker)?);
     let (machine, threads) = (machine_processor_time(), processor_time_by_thread(pid));
     let began = Instant::now();
-    let waiting = tokio::task::spawn_blocking(move || end.wait_for(before, events, DRAIN_BOUND));
+    let waiting = tokio::task::spawn_blocking(move || {
+        end.wait_for(before, events, topic_end::RARELY, DRAIN_BOUND)
+    });
     stage.change_connector(relay, "resume").await?;
     let reached = waiting.await??;
     let used = processor_time(pid)? - used;

@@ -38,36 +38,14 @@ pub(super) fn describe(stage: &Stage) -> Machine {
         processor: processor.unwrap_or("unknown processor").to_owned(),
         load_before: stage.load_before(),
         profile: profile.to_string_lossy().into_owned(),
-        postgres: short_version(stage.servers.postgres.version()),
-        mysql: short_version(stage.servers.mysql.version()),
+        postgres: stage.servers.postgres.version().to_owned(),
+        mysql: stage.servers.mysql.version().to_owned(),
         kafka: stage.servers.kafka.version(),
     }
-}
-
-/// A server names itself with its whole path, and ends with what it was compiled for.
-fn short_version(version: &str) -> String {
-    let (program, rest) = version.split_once(' ').unwrap_or((version, ""));
-    let program = program.rsplit('/').next().unwrap_or(program);
-    let rest = rest.split(" for ").next().unwrap_or_default();
-    format!("{program} {}", rest.trim())
 }
 
 /// The first of Linux's load averages.
 pub(super) fn load_average() -> f64 {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split_whitespace().next().and_then(|field| field.parse().ok()).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_version_has_no_paths() {
-        let long =
-            "/opt/bin/mariadbd  Ver 11.4.5-MariaDB for linux-systemd on x86_64 (MariaDB Server)";
-        assert_eq!(short_version(long), "mariadbd Ver 11.4.5-MariaDB");
-        let short = "postgres (PostgreSQL) 17.11";
-        assert_eq!(short_version(short), short);
-    }
 }

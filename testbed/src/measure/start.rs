@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::load;
 use super::stage::{STEP_BOUND, Stage, Started};
 use super::stopwatch::Spread;
-use super::topic_end::TopicEnd;
+use super::topic_end::{self, TopicEnd};
 use crate::topic;
 
 /// Kind of the events that the starts of the relay are timed with.
@@ -112,6 +112,7 @@ async fn write_and_wait(
     load::write_event(connection, Uuid::new_v4(), AGGREGATE_TYPE, 1).await?;
     let began = then()?;
     let reached =
-        tokio::task::spawn_blocking(move || end.wait_for(before, 1, STEP_BOUND)).await??;
+        tokio::task::spawn_blocking(move || end.wait_for(before, 1, topic_end::OFTEN, STEP_BOUND))
+            .await??;
     Ok((began, reached.all))
 }

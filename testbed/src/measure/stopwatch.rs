@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
 
 /// How often the awaited fact is looked at: what is timed takes tens of milliseconds at least.
-pub(super) const LOOK_INTERVAL: Duration = Duration::from_millis(1);
+const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Looks until `check` answers `true` and returns how long that took from `began`. Errors mean "not yet".
 ///

@@ -6,7 +6,11 @@ use anyhow::{Context as _, Result, bail};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
-use super::stopwatch::LOOK_INTERVAL;
+/// How often to look: each look costs the broker processor time that a drain should have, and a drain takes a second.
+pub(super) const RARELY: Duration = Duration::from_millis(5);
+
+/// For a single event.
+pub(super) const OFTEN: Duration = Duration::from_millis(1);
 
 /// For one request to the broker.
 const REQUEST_BOUND: Duration = Duration::from_secs(10);
@@ -44,11 +48,17 @@ impl TopicEnd {
         Ok(end)
     }
 
-    /// Looks until the topic has grown by `count` records from the offset `from`. Blocks.
+    /// Looks, with this pause in between, until the topic has grown by `count` records from the offset `from`. Blocks.
     ///
     /// # Errors
     /// When the deadline passes first: says how many there were.
-    pub(super) fn wait_for(&self, from: i64, count: u32, deadline: Duration) -> Result<Reached> {
+    pub(super) fn wait_for(
+        &self,
+        from: i64,
+        count: u32,
+        pause: Duration,
+        deadline: Duration,
+    ) -> Result<Reached> {
         let until = Instant::now() + deadline;
         let mut first = None;
         loop {
@@ -63,8 +73,7 @@ impl TopicEnd {
             if now > until {
                 bail!("after {deadline:?} topic {} has {grown} of {count} records", self.topic);
             }
-            // The broker has better things to do than to answer us.
-            std::thread::park_timeout(LOOK_INTERVAL);
+            std::thread::park_timeout(pause);
         }
     }
 }
