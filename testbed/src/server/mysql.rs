@@ -37,6 +37,7 @@ pub struct MySql {
     program: PathBuf,
     is_mariadb: bool,
     data: PathBuf,
+    temporary: PathBuf,
     log: PathBuf,
     folder: RunFolder,
     user: Option<User>,
@@ -69,6 +70,7 @@ impl MySql {
             ensure_reachable(program.parent().unwrap_or(&program), "TESTBED_CACHE")?;
         }
         let data = folder.subfolder("mysql", user)?;
+        let temporary = folder.subfolder("mysql-tmp", user)?;
         let (log, _) = folder.log_file("mysql")?;
         let admin = MySqlDatabase {
             host: "127.0.0.1".to_owned(),
@@ -84,6 +86,7 @@ impl MySql {
             program,
             is_mariadb,
             data,
+            temporary,
             log,
             folder,
             user,
@@ -222,6 +225,9 @@ impl MySql {
         let mut arguments = vec![
             OsString::from("--no-defaults"),
             format!("--datadir={}", self.data.display()).into(),
+            // A server that starts removes what others have left in its folder for temporary files: in a shared one
+            // it removes the files of servers that run.
+            format!("--tmpdir={}", self.temporary.display()).into(),
             "--innodb-buffer-pool-size=64M".into(),
         ];
         if !self.options.durable {
