@@ -76,9 +76,15 @@ impl Shared {
         self.in_flight_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    fn released(&self, bytes: usize) {
-        self.in_flight_records.fetch_sub(1, Ordering::Relaxed);
-        self.in_flight_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    /// Frees the room of a record. True: the pipeline should know now, because it may wait for room or for the end.
+    /// For each single record it need not: whatever it does next, it takes all confirmations that there are, and two
+    /// threads that wake each other for every record would take the time that the records need.
+    fn released(&self, bytes: usize) -> bool {
+        let records = self.in_flight_records.fetch_sub(1, Ordering::Relaxed) - 1;
+        let before = self.in_flight_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        let crosses_half = before > IN_FLIGHT_BYTES_MAX / 2
+            && before.saturating_sub(bytes) <= IN_FLIGHT_BYTES_MAX / 2;
+        records == 0 || records == IN_FLIGHT_RECORDS_MAX / 2 || crosses_half
     }
 }
 
@@ -112,13 +118,10 @@ impl ProducerContext for Deliveries {
             Ok(message) => (Ok(()), message),
             Err((error, message)) => (Err(refusal(error, message.topic())), message),
         };
-        self.shared.released(weight(message.key(), message.payload()));
-        let confirmation = Confirmation { sequence: sequence as Sequence, outcome };
-        let mut confirmations = self.shared.lock();
-        confirmations.push(confirmation);
-        // The pipeline takes all that there are at once: it needs to be woken for the first only.
-        if confirmations.len() == 1 {
-            drop(confirmations);
+        let failed = outcome.is_err();
+        let bytes = weight(message.key(), message.payload());
+        self.shared.lock().push(Confirmation { sequence: sequence as Sequence, outcome });
+        if self.shared.released(bytes) || failed {
             self.shared.arrived.notify_one();
         }
     }
@@ -177,11 +180,9 @@ impl Sink for KafkaSink {
     }
 
     async fn confirmed(&mut self) {
-        // A permit is kept when the notification comes before this wait. It may also be left over from
-        // confirmations that are taken already: the list says what is true.
-        while self.shared.lock().is_empty() {
-            self.shared.arrived.notified().await;
-        }
+        // A permit is kept when the notification comes before this wait. One may be left over from confirmations that
+        // were taken already: then there is nothing to take, which costs a turn of the caller's loop.
+        self.shared.arrived.notified().await;
     }
 }
 
@@ -210,6 +211,9 @@ fn producer_config(
         .set("client.id", "outbox-relay")
         // Latency first: a record leaves at once; under load librdkafka still makes batches of what waits.
         .set("linger.ms", "0")
+        // While one request is under way, records gather for the next: batches as large as the load asks for, and no
+        // wait without load. With more of them under way, a relay that keeps up sends a request for each record.
+        .set("max.in.flight", "1")
         .set("queue.buffering.max.messages", QUEUE_MESSAGES_MAX)
         .set("queue.buffering.max.kbytes", QUEUE_KBYTES_MAX)
         .set("message.max.bytes", MESSAGE_BYTES_MAX)

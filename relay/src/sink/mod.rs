@@ -69,6 +69,7 @@ pub trait Sink {
     /// Appends the confirmations that there are, without waiting.
     fn take_confirmations(&mut self, confirmations: &mut Vec<Confirmation>);
 
-    /// Waits until there are confirmations to take. Cancel safe.
+    /// Waits until there is room again, everything is confirmed, or a record was refused; it may also return without a
+    /// reason. Cancel safe.
     fn confirmed(&mut self) -> impl Future<Output = ()> + Send;
 }

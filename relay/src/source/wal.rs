@@ -1,11 +1,12 @@
 //! The WAL stream: frames in, acknowledgements out, on one replication connection.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::{Buf, BytesMut};
 use pgoutput::Lsn;
 use pgoutput::frame::{self, Frame, StatusUpdate};
 use postgres_protocol::message::backend;
+use tokio::time::Instant;
 
 use super::connection::{ANSWER_TIMEOUT, Connection, MESSAGE_LENGTH_MAX, refused};
 use super::error::SourceError;
@@ -15,6 +16,22 @@ pub const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
 
 /// A buffer above this size is given back once it is empty: one large row must not cost its memory for ever.
 const INBOX_KEPT: usize = 1 << 20;
+
+/// A read that brought this much was worth its wake-up: the next one is made at once.
+const WORTHWHILE_BYTES: usize = 64 * 1024;
+
+/// A read that brought this much, a dozen events, belongs to a stream under load: bytes gather for [`GATHER_TIME_LOAD`].
+const LOAD_BYTES: usize = 4 * 1024;
+
+/// Under load a few milliseconds are nothing beside the time that the backlog takes.
+const GATHER_TIME_LOAD: Duration = Duration::from_millis(3);
+
+/// Two reads that are closer than this belong to a stream that flows. At 200 events a second they are 5 ms apart, so that
+/// a single event never waits.
+const FLOW_INTERVAL: Duration = Duration::from_millis(3);
+
+/// How long bytes gather in a stream that flows: the resolution of the runtime's timer.
+const GATHER_TIME_FLOW: Duration = Duration::from_millis(1);
 
 /// Length of a message's header: its kind and its length.
 const HEADER: usize = 5;
@@ -37,6 +54,8 @@ pub struct WalStream {
     /// Bytes of the frame that `next_frame` gave last; they are dropped at its next call.
     taken: usize,
     received_lsn: Lsn,
+    filled_at: Instant,
+    gathering_until: Option<Instant>,
 }
 
 impl WalStream {
@@ -72,7 +91,13 @@ impl WalStream {
                 match take_message_length(&connection.inbox)? {
                     Some(length) => {
                         connection.inbox.advance(length);
-                        return Ok(Self { connection, taken: 0, received_lsn: Lsn::ZERO });
+                        return Ok(Self {
+                            connection,
+                            taken: 0,
+                            received_lsn: Lsn::ZERO,
+                            filled_at: Instant::now(),
+                            gathering_until: None,
+                        });
                     }
                     None => connection.fill().await?,
                 }
@@ -118,11 +143,24 @@ impl WalStream {
 
     /// Waits for bytes and reads them. Cancel safe.
     ///
+    /// In a stream that flows, bytes are left to gather for a moment: a reader that wakes up for each transaction has the
+    /// walsender, itself and the broker spend more time on waking each other than on the events.
+    ///
     /// # Errors
     /// When the connection is closed or breaks.
     pub async fn fill(&mut self) -> Result<(), SourceError> {
         self.connection.inbox.advance(std::mem::take(&mut self.taken));
-        self.connection.fill().await
+        if let Some(gathered) = self.gathering_until {
+            // A point in time, not a length: this future is dropped and made anew whenever something else happens.
+            tokio::time::sleep_until(gathered).await;
+        }
+        let before = self.connection.inbox.len();
+        self.connection.fill().await?;
+        let (now, length) = (Instant::now(), self.connection.inbox.len() - before);
+        let gather = gather_time(length, now.duration_since(self.filled_at));
+        self.gathering_until = gather.map(|time| now + time);
+        self.filled_at = now;
+        Ok(())
     }
 
     /// Tells the server that everything up to `confirmed_lsn` is stored elsewhere and may be forgotten.
@@ -175,6 +213,15 @@ pub fn now_us() -> i64 {
         .unwrap_or_default()
 }
 
+/// How long to let bytes gather after a read of `length` bytes that came `interval` after the one before.
+fn gather_time(length: usize, interval: Duration) -> Option<Duration> {
+    match length {
+        WORTHWHILE_BYTES.. => None,
+        LOAD_BYTES.. => Some(GATHER_TIME_LOAD),
+        _ => (interval < FLOW_INTERVAL).then_some(GATHER_TIME_FLOW),
+    }
+}
+
 /// Length of the first message in `inbox`, header included, if it is there whole.
 fn take_message_length(inbox: &[u8]) -> Result<Option<usize>, SourceError> {
     let Some(header) = inbox.first_chunk::<HEADER>() else { return Ok(None) };
@@ -225,6 +272,15 @@ mod tests {
     fn a_message_of_impossible_length_is_refused() {
         assert!(take_message_length(&[b'd', 0, 0, 0, 3]).is_err());
         assert!(take_message_length(&[b'd', 0xFF, 0xFF, 0xFF, 0xFF]).is_err());
+    }
+
+    #[test]
+    fn bytes_gather_in_a_stream_that_flows_and_a_single_event_does_not_wait() {
+        let apart = Duration::from_millis(5);
+        assert_eq!(gather_time(700, apart), None);
+        assert_eq!(gather_time(700, Duration::from_millis(1)), Some(GATHER_TIME_FLOW));
+        assert_eq!(gather_time(20_000, apart), Some(GATHER_TIME_LOAD));
+        assert_eq!(gather_time(200_000, Duration::ZERO), None);
     }
 
     #[test]

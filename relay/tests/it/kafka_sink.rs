@@ -26,6 +26,7 @@ fn record(topic: &str, value: Vec<u8>) -> Record {
 
 async fn outcomes(sink: &mut KafkaSink, count: usize) -> Result<Vec<Confirmation>> {
     let mut confirmations = Vec::new();
+    sink.take_confirmations(&mut confirmations);
     while confirmations.len() < count {
         tokio::time::timeout(DEADLINE, sink.confirmed()).await?;
         sink.take_confirmations(&mut confirmations);
