@@ -20,18 +20,16 @@ const INBOX_KEPT: usize = 1 << 20;
 /// A read that brought this much was worth its wake-up: the next one is made at once.
 const WORTHWHILE_BYTES: usize = 64 * 1024;
 
-/// A read that brought this much, a dozen events, belongs to a stream under load: bytes gather for [`GATHER_TIME_LOAD`].
+/// A read that brought this much, a dozen events, belongs to a stream under load.
 const LOAD_BYTES: usize = 4 * 1024;
-
-/// Under load a few milliseconds are nothing beside the time that the backlog takes.
-const GATHER_TIME_LOAD: Duration = Duration::from_millis(3);
 
 /// Two reads that are closer than this belong to a stream that flows. At 200 events a second they are 5 ms apart, so that
 /// a single event never waits.
 const FLOW_INTERVAL: Duration = Duration::from_millis(3);
 
-/// How long bytes gather in a stream that flows: the resolution of the runtime's timer.
-const GATHER_TIME_FLOW: Duration = Duration::from_millis(1);
+/// How long bytes gather: the resolution of the runtime's timer. Not longer, because the walsender stops when the
+/// socket's buffer is full, which holds little more than what it sends in this time.
+const GATHER_TIME: Duration = Duration::from_millis(1);
 
 /// Length of a message's header: its kind and its length.
 const HEADER: usize = 5;
@@ -217,8 +215,8 @@ pub fn now_us() -> i64 {
 fn gather_time(length: usize, interval: Duration) -> Option<Duration> {
     match length {
         WORTHWHILE_BYTES.. => None,
-        LOAD_BYTES.. => Some(GATHER_TIME_LOAD),
-        _ => (interval < FLOW_INTERVAL).then_some(GATHER_TIME_FLOW),
+        LOAD_BYTES.. => Some(GATHER_TIME),
+        _ => (interval < FLOW_INTERVAL).then_some(GATHER_TIME),
     }
 }
 
@@ -278,8 +276,8 @@ mod tests {
     fn bytes_gather_in_a_stream_that_flows_and_a_single_event_does_not_wait() {
         let apart = Duration::from_millis(5);
         assert_eq!(gather_time(700, apart), None);
-        assert_eq!(gather_time(700, Duration::from_millis(1)), Some(GATHER_TIME_FLOW));
-        assert_eq!(gather_time(20_000, apart), Some(GATHER_TIME_LOAD));
+        assert_eq!(gather_time(700, Duration::from_millis(1)), Some(GATHER_TIME));
+        assert_eq!(gather_time(20_000, apart), Some(GATHER_TIME));
         assert_eq!(gather_time(200_000, Duration::ZERO), None);
     }
 
