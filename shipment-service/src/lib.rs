@@ -1,4 +1,4 @@
-//! The shipment service: order events from Kafka become shipments in MySQL, each exactly once.
+//! The shipment service: order events from Kafka become shipments in MySQL, each once in effect.
 #![doc = include_str!("../README.md")]
 
 // In the order of the data: a message is read, decides what is to be shipped, is handled in one transaction,

@@ -1,3 +1,4 @@
+// Starts real servers and our real programs, for the demo, the tests and the measurements.
 #![doc = include_str!("../README.md")]
 
 mod config;
