@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::error::{ServerError, SourceError};
+use super::socket::Socket;
 use crate::connector_config::DatabaseConfig;
 
 /// How long a connection, its authentication or the answer to a catalog query may take. Far above what a healthy
@@ -44,7 +45,7 @@ pub enum Purpose {
 /// An open, authenticated connection.
 #[derive(Debug)]
 pub struct Connection {
-    stream: TcpStream,
+    stream: Socket,
     address: String,
     pub(super) inbox: BytesMut,
     outbox: BytesMut,
@@ -76,6 +77,7 @@ impl Connection {
                 address: address.clone(),
                 source,
             })?;
+        let stream = Socket::new(stream);
         let mut connection =
             Self { stream, address, inbox: BytesMut::new(), outbox: BytesMut::new() };
         connection.start_up(database, purpose).await?;
@@ -178,6 +180,14 @@ impl Connection {
                 Err(SourceError::Io { doing: "read from", address, source })
             }
         }
+    }
+
+    /// Lets bytes arrive without a wake-up until the next [`fill`](Self::fill).
+    pub(super) fn rest(&mut self) -> Result<(), SourceError> {
+        self.stream.rest().map_err(|source| {
+            let address = self.address.clone();
+            SourceError::Io { doing: "read from", address, source }
+        })
     }
 
     /// Reads rows until the server is ready for the next query.

@@ -8,6 +8,7 @@ pub mod relations;
 pub mod server;
 pub mod slot;
 pub mod snapshot;
+mod socket;
 pub mod table_filter;
 pub mod wal;
 

@@ -158,6 +158,9 @@ impl WalStream {
         let gather = gather_time(length, now.duration_since(self.filled_at));
         self.gathering_until = gather.map(|time| now + time);
         self.filled_at = now;
+        if gather.is_some() {
+            self.connection.rest()?;
+        }
         Ok(())
     }
 

@@ -36,6 +36,8 @@ pub struct Report {
 /// All rounds of the drain, and what they amount to.
 #[derive(Debug, Clone, Serialize)]
 pub struct Drain {
+    /// Not counted: the broker is still compiling its code.
+    pub warm_up: Round,
     pub rounds: Vec<Round>,
     pub ratio_median: f64,
     pub cpu_s_per_million_median: f64,
@@ -58,6 +60,7 @@ impl Report {
         starts: Starts,
         programs: Vec<ProgramFigures>,
         latency: Latency,
+        warm_up: Round,
         rounds: Vec<Round>,
     ) -> Self {
         let all = |value: fn(&Round) -> f64| rounds.iter().map(value).collect::<Vec<f64>>();
@@ -67,6 +70,7 @@ impl Report {
             rss_peak_mb: all(|round| megabytes(round.relay.rss_peak_bytes))
                 .into_iter()
                 .fold(0.0, f64::max),
+            warm_up,
             rounds,
         };
         let targets = vec![
@@ -138,7 +142,7 @@ impl Report {
             };
             lines.push(line(&format!("{name}: image"), &text, "", ""));
         }
-        let Drain { rounds, ratio_median, cpu_s_per_million_median, rss_peak_mb } = &self.drain;
+        let Drain { rounds, ratio_median, cpu_s_per_million_median, rss_peak_mb, .. } = &self.drain;
         if let Some(Round { events, payload_bytes, .. }) = rounds.first() {
             let text = format!("{events} transactions, one event of {payload_bytes} bytes each");
             lines.push(line("drain: waiting", &text, "", ""));
@@ -179,9 +183,11 @@ impl Report {
             "cores busy elsewhere",
         ];
         let mut lines = vec![titles.map(str::to_owned).to_vec()];
-        for (number, Round { raw, relay, ratio, .. }) in (1..).zip(&self.drain.rounds) {
+        let numbers = ["warm-up".to_owned()].into_iter().chain((1..).map(|n: u32| n.to_string()));
+        let rounds = std::iter::once(&self.drain.warm_up).chain(&self.drain.rounds);
+        for (number, Round { raw, relay, ratio, .. }) in numbers.zip(rounds) {
             lines.push(vec![
-                format!("{number}"),
+                number,
                 format!("{:.0}", raw.events_per_s),
                 format!("{:.0}", relay.events_per_s),
                 format!("{ratio:.2}"),
