@@ -29,6 +29,8 @@ const CONNECTORS_MAX: usize = 100;
 const LAST_STATUSES_TIMEOUT: Duration = Duration::from_secs(5);
 /// On top of the tasks' own bound, for a supervisor to say that its task was not drained.
 const SUPERVISOR_GRACE: Duration = Duration::from_secs(2);
+/// For the statuses to tell of a restart; a supervisor that is draining a task tells later.
+const ANNOUNCED_MAX: Duration = Duration::from_secs(2);
 
 /// Kafka Connect's word for connectors like Debezium's.
 pub(super) const SOURCE: &str = "source";
@@ -47,7 +49,14 @@ pub(super) struct Herder {
 
 /// The wishes that supervisors follow.
 #[derive(Default)]
-pub(super) struct Registry(Mutex<BTreeMap<String, watch::Sender<Desired>>>);
+pub(super) struct Registry(Mutex<BTreeMap<String, Supervised>>);
+
+/// The two ends of a supervisor.
+struct Supervised {
+    desired: watch::Sender<Desired>,
+    /// How many restarts it has announced.
+    announced: watch::Receiver<u64>,
+}
 
 impl Registry {
     /// Forgets a connector that is gone, unless it has come back meanwhile. False: there is more to do.
@@ -58,6 +67,11 @@ impl Registry {
         }
         supervised.remove(name);
         true
+    }
+
+    fn announced(&self, name: &str) -> Option<watch::Receiver<u64>> {
+        let supervised = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        supervised.get(name).map(|supervised| supervised.announced.clone())
     }
 }
 
@@ -290,22 +304,42 @@ impl Herder {
         include_tasks: bool,
         only_failed: bool,
     ) -> Result<ConnectorStatus, ConnectError> {
-        let _turn = self.turn.lock().await;
+        let turn = self.turn.lock().await;
         self.check_known(name)?;
         let Ok(mut status) = self.status(name) else {
             let message = format!("Status for connector {name} not found");
             return Err(ConnectError::not_found(message));
         };
+        let mut restarting = false;
         if restarts(status.connector.state, only_failed) {
             status.connector.state = State::Restarting;
+            restarting = true;
         }
         for task in &mut status.tasks {
             if include_tasks && restarts(task.info.state, only_failed) {
                 task.info.state = State::Restarting;
+                restarting = true;
             }
         }
+        let announced = self.registry.announced(name);
         self.write(restart_record(name, include_tasks, only_failed)).await?;
+        drop(turn);
+        if let Some(announced) = announced.filter(|_| restarting) {
+            self.wait_until_announced(announced).await;
+        }
         Ok(status)
+    }
+
+    /// Waits until the statuses tell of the restart: whoever asks next and waits for RUNNING must not see what was
+    /// before it.
+    async fn wait_until_announced(&self, mut announced: watch::Receiver<u64>) {
+        let before = *announced.borrow_and_update();
+        let told = async {
+            // An error: the connector is gone, and its statuses with it.
+            let _ = announced.wait_for(|now| *now > before).await;
+            self.storage.flush_statuses().await;
+        };
+        let _ = tokio::time::timeout(ANNOUNCED_MAX, told).await;
     }
 
     pub(super) fn check_known(&self, name: &str) -> Result<(), ConnectError> {
@@ -383,8 +417,8 @@ impl Herder {
             (config.properties(name).cloned(), config.target_state(name), committed)
         };
         let mut supervised = self.registry.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(desired) = supervised.get(name) {
-            desired.send_modify(|desired| {
+        if let Some(supervised) = supervised.get(name) {
+            supervised.desired.send_modify(|desired| {
                 (desired.properties, desired.target, desired.committed) =
                     (properties, target, committed);
                 count(&mut desired.events);
@@ -393,10 +427,11 @@ impl Herder {
             let events = Events::default();
             let (sender, desired) =
                 watch::channel(Desired { properties, target, committed, events });
-            supervised.insert(name.to_owned(), sender);
+            let (announce, announced) = watch::channel(0);
+            supervised.insert(name.to_owned(), Supervised { desired: sender, announced });
             let (worker, storage) = (Arc::clone(&self.worker), Arc::clone(&self.storage));
             let shutdown = self.shutdown.child_token();
-            let supervisor = Supervisor::new(name, worker, storage, desired, shutdown);
+            let supervisor = Supervisor::new(name, worker, storage, desired, announce, shutdown);
             self.supervisors.spawn(supervisor.run(Arc::clone(&self.registry)));
         }
     }

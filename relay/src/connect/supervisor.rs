@@ -52,6 +52,8 @@ pub(super) struct Supervisor {
     worker: Arc<WorkerConfig>,
     storage: Arc<Storage>,
     desired: watch::Receiver<Desired>,
+    /// The number of restarts that the statuses tell of.
+    announced: watch::Sender<u64>,
     shutdown: CancellationToken,
     seen: Events,
     connector: Option<State>,
@@ -77,6 +79,7 @@ impl Supervisor {
         worker: Arc<WorkerConfig>,
         storage: Arc<Storage>,
         desired: watch::Receiver<Desired>,
+        announced: watch::Sender<u64>,
         shutdown: CancellationToken,
     ) -> Self {
         let seen = desired.borrow().events;
@@ -85,6 +88,7 @@ impl Supervisor {
             worker,
             storage,
             desired,
+            announced,
             shutdown,
             seen,
             connector: None,
@@ -135,6 +139,7 @@ impl Supervisor {
                 self.tell_task(State::Restarting, None).await;
             }
         }
+        self.announced.send_replace(events.announced);
         match desired.target {
             TargetState::Started => self.start(properties, desired, restart_task).await,
             TargetState::Paused => self.pause(desired, restart_task).await,
