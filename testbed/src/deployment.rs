@@ -13,7 +13,9 @@ use crate::config::Settings;
 use crate::database::{MySqlDatabase, PostgresDatabase};
 use crate::name::free_port;
 use crate::program::{Program, build_programs, program};
-use crate::server::{Kafka, MySql, Options, Postgres, Progress, RunFolder, ServerSet};
+use crate::server::{
+    ConnectOptions, Kafka, MySql, Options, Postgres, Progress, RunFolder, ServerSet,
+};
 use crate::wait::eventually;
 
 /// A program waits for its servers by itself; on a busy machine with two cores the slowest server took 9 s.
@@ -21,6 +23,15 @@ const READY_BOUND: Duration = Duration::from_secs(120);
 
 /// One look at a health endpoint.
 const HEALTH_BOUND: Duration = Duration::from_secs(2);
+
+const RELAY: &str = "relay";
+
+// As in the example's compose file of 2019.
+const GROUP_ID: &str = "1";
+const CONFIG_STORAGE_TOPIC: &str = "my_connect_configs";
+/// Where the worker keeps the positions of its connectors.
+pub const OFFSET_STORAGE_TOPIC: &str = "my_connect_offsets";
+const STATUS_STORAGE_TOPIC: &str = "my_connect_statuses";
 
 /// Where everything listens on 127.0.0.1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +77,8 @@ pub struct DeploymentOptions {
     pub ports: Ports,
     /// Whether commits wait for the disk.
     pub durable: bool,
+    /// Whether the relay starts with the rest; else [`Deployment::relay`] waits for its [`Part::start`].
+    pub with_relay: bool,
     pub observer: Observer,
 }
 
@@ -145,6 +158,18 @@ impl Deployment {
         })
     }
 
+    /// A worker of real Kafka Connect that can take the relay's place: the example's environment, the relay's port.
+    #[must_use]
+    pub fn connect_options(&self) -> ConnectOptions {
+        ConnectOptions {
+            group_id: GROUP_ID.to_owned(),
+            config_storage_topic: CONFIG_STORAGE_TOPIC.to_owned(),
+            offset_storage_topic: OFFSET_STORAGE_TOPIC.to_owned(),
+            status_storage_topic: STATUS_STORAGE_TOPIC.to_owned(),
+            ..ConnectOptions::for_tests(self.ports.relay, self.servers.kafka.bootstrap_servers())
+        }
+    }
+
     /// Stops the programs, then the servers, each within a bound. Returns what did not end by itself in time.
     pub async fn stop(&mut self) -> Vec<String> {
         let (orders, relay, shipments) = tokio::join!(
@@ -211,16 +236,16 @@ impl Start<'_> {
         let ports = self.options.ports;
         let environment = [
             ("BOOTSTRAP_SERVERS", format!("127.0.0.1:{}", ports.kafka)),
-            ("GROUP_ID", "1".to_owned()),
-            ("CONFIG_STORAGE_TOPIC", "my_connect_configs".to_owned()),
-            ("OFFSET_STORAGE_TOPIC", "my_connect_offsets".to_owned()),
-            ("STATUS_STORAGE_TOPIC", "my_connect_statuses".to_owned()),
+            ("GROUP_ID", GROUP_ID.to_owned()),
+            ("CONFIG_STORAGE_TOPIC", CONFIG_STORAGE_TOPIC.to_owned()),
+            ("OFFSET_STORAGE_TOPIC", OFFSET_STORAGE_TOPIC.to_owned()),
+            ("STATUS_STORAGE_TOPIC", STATUS_STORAGE_TOPIC.to_owned()),
             ("CONNECT_LISTENERS", format!("http://127.0.0.1:{}", ports.relay)),
             // The connector's configuration names the server as in compose.
             ("RELAY_CONNECT_TO", format!("order-db:5432=127.0.0.1:{}", ports.postgres)),
         ];
         let environment = environment.map(|(name, value)| (name.to_owned(), value)).into();
-        self.part("relay", path, environment, ports.relay).await
+        self.part(RELAY, path, environment, ports.relay).await
     }
 
     async fn part(
@@ -239,6 +264,9 @@ impl Start<'_> {
             observer: Arc::clone(&self.options.observer),
             program: None,
         };
+        if name == RELAY && !self.options.with_relay {
+            return Ok(part);
+        }
         part.start()?;
         part.wait_until_ready().await?;
         self.ready(name, &format!("http://localhost:{port}"), "");

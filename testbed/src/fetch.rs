@@ -46,7 +46,7 @@ pub(crate) struct Package {
 pub(crate) enum Form {
     /// Jars that are used as they are.
     Jars,
-    /// A jar that holds the server's folders.
+    /// A jar or a tar.gz that holds the server's folders.
     Archive,
     /// A jar that holds a tar archive compressed with xz.
     XzInArchive,
@@ -100,7 +100,7 @@ pub(crate) fn fetch(
     Ok(folder)
 }
 
-/// The Java that Kafka and Maven run on: `JAVA_HOME`, else the one in `PATH`.
+/// The Java that Kafka, Kafka Connect and Maven run on: `JAVA_HOME`, else the one in `PATH`.
 pub(crate) fn java(settings: &Settings) -> Result<PathBuf> {
     const INSTALL: &str = "install one, e.g. with: apt-get install default-jre-headless maven";
     let own = settings.java_home.as_ref().map(|home| home.join("bin/java"));
@@ -276,10 +276,11 @@ mod tests {
 
     #[test]
     fn each_server_has_a_pinned_version() {
-        for property in ["postgres", "mariadb", "kafka"] {
-            let version = version(property).unwrap();
+        for property in ["postgres", "mariadb", "kafka", "connect", "debezium"] {
+            let version = version(property).unwrap().trim_end_matches(".Final");
             assert!(version.split('.').all(|part| part.parse::<u32>().is_ok()), "{version}");
         }
+        assert_eq!(version("connect").unwrap(), version("kafka").unwrap());
         assert!(version("oracle").is_err());
     }
 }

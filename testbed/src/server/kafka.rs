@@ -12,7 +12,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 
-use super::{Options, READY_BOUND, RunFolder, STOP_BOUND, log_tail};
+use super::life::Life;
+use super::{LOG_CONFIGURATION, Options, READY_BOUND, RunFolder, STOP_BOUND};
 use crate::config::Settings;
 use crate::fetch::{Form, Package, Progress, fetch, java};
 use crate::guard::LastSignal;
@@ -38,8 +39,6 @@ const JVM: [&str; 5] = [
     "-Djava.awt.headless=true",
 ];
 
-const LOG_CONFIGURATION: &str = include_str!("../../servers/log4j2.properties");
-
 /// One request for metadata; the wait around it repeats.
 const METADATA_BOUND: Duration = Duration::from_millis(500);
 
@@ -50,9 +49,8 @@ pub struct Kafka {
     archive: Option<PathBuf>,
     folder: RunFolder,
     home: PathBuf,
-    log: PathBuf,
     bootstrap_servers: String,
-    process: Option<Process>,
+    life: Life,
 }
 
 impl Kafka {
@@ -87,8 +85,8 @@ impl Kafka {
         let (log, _) = folder.log_file("kafka")?;
         let folder = folder.clone();
         let bootstrap_servers = format!("127.0.0.1:{}", options.port);
-        let mut server =
-            Self { java, jars, archive, folder, home, log, bootstrap_servers, process: None };
+        let life = Life::new("Kafka", log);
+        let mut server = Self { java, jars, archive, folder, home, bootstrap_servers, life };
         server.restart().await?;
         Ok(server)
     }
@@ -119,30 +117,18 @@ impl Kafka {
         let process = Process::start(launch, |command| {
             command.args(arguments).current_dir(&self.home);
         })?;
-        let ready = eventually("answer from Kafka", READY_BOUND, || async {
-            if let Some(status) = process.exit_status() {
-                return Ok(Some(Err(anyhow::anyhow!("Kafka ended: {status}"))));
-            }
-            Ok(answers(self.bootstrap_servers.clone()).await?.then_some(Ok(())))
-        });
-        ready.await.and_then(|answer| answer).with_context(|| log_tail(&self.log))?;
-        self.process = Some(process);
-        Ok(())
+        let bootstrap_servers = &self.bootstrap_servers;
+        self.life.begin(process, || answers(bootstrap_servers.clone())).await
     }
 
     /// Controlled shutdown.
     pub async fn stop(&mut self) {
-        if let Some(process) = self.process.take() {
-            process.stop(Signal::TERM, STOP_BOUND).await;
-        }
+        self.life.stop(Signal::TERM).await;
     }
 
     /// `kill -9`.
     pub async fn kill(&mut self) {
-        if let Some(process) = self.process.take() {
-            process.signal(Signal::KILL);
-            process.wait().await;
-        }
+        self.life.kill().await;
     }
 
     /// `127.0.0.1:port`
@@ -160,7 +146,7 @@ impl Kafka {
     /// Process id, while it runs.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
-        self.process.as_ref().map(Process::pid)
+        self.life.pid()
     }
 }
 

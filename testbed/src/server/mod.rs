@@ -1,6 +1,8 @@
 //! The real servers: found or fetched, prepared in a data folder of their own, started, stopped, killed, started again.
 
+mod connect;
 mod kafka;
+mod life;
 mod mysql;
 mod postgres;
 
@@ -16,6 +18,7 @@ use crate::config::Settings;
 pub use crate::fetch::Progress;
 use crate::guard::User;
 use crate::name::free_port;
+pub use connect::{Connect, ConnectOptions};
 pub use kafka::Kafka;
 pub use mysql::MySql;
 pub(crate) use mysql::create_database as create_mysql_database;
@@ -27,6 +30,9 @@ const READY_BOUND: Duration = Duration::from_secs(120);
 
 /// A stop in order; what takes longer is killed.
 const STOP_BOUND: Duration = Duration::from_secs(20);
+
+/// Log configuration of what runs on Java.
+const LOG_CONFIGURATION: &str = include_str!("../../servers/log4j2.properties");
 
 /// How to set up a server.
 #[derive(Debug, Clone)]

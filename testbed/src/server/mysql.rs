@@ -10,16 +10,14 @@ use anyhow::{Context as _, Result, bail};
 use rustix::process::Signal;
 use sqlx::{Connection as _, MySqlConnection};
 
-use super::{
-    Options, READY_BOUND, RunFolder, STOP_BOUND, ensure_reachable, log_tail, unprivileged_user,
-};
+use super::life::Life;
+use super::{Options, RunFolder, ensure_reachable, unprivileged_user};
 use crate::config::{ServerChoice, Settings, is_program};
 use crate::database::{MySqlDatabase, mysql_options, statement};
 use crate::fetch::{Form, Package, Progress, fetch, version_line};
 use crate::guard::{LastSignal, User};
 use crate::name::unique_name;
 use crate::process::{Launch, Output, Process};
-use crate::wait::eventually;
 
 const ADMIN: &str = "testbed_admin";
 
@@ -38,13 +36,12 @@ pub struct MySql {
     is_mariadb: bool,
     data: PathBuf,
     temporary: PathBuf,
-    log: PathBuf,
     folder: RunFolder,
     user: Option<User>,
     options: Options,
     admin: MySqlDatabase,
     version: String,
-    process: Option<Process>,
+    life: Life,
 }
 
 impl MySql {
@@ -87,13 +84,12 @@ impl MySql {
             is_mariadb,
             data,
             temporary,
-            log,
             folder,
             user,
             options,
             admin,
             version,
-            process: None,
+            life: Life::new("the MySQL server", log),
         };
         server.initialise().await?;
         server.restart().await?;
@@ -125,31 +121,25 @@ impl MySql {
         }
         let (_, log) = self.folder.log_file("mysql")?;
         let process = self.launch(Output::File(log), false, &arguments)?;
-        let ready = eventually("answer from the MySQL server", READY_BOUND, || async {
-            if let Some(status) = process.exit_status() {
-                return Ok(Some(Err(anyhow::anyhow!("the MySQL server ended: {status}"))));
+        let options = mysql_options(&self.admin);
+        let ask = || {
+            let options = options.clone();
+            async move {
+                MySqlConnection::connect_with(&options).await?.close().await?;
+                Ok(true)
             }
-            MySqlConnection::connect_with(&mysql_options(&self.admin)).await?.close().await?;
-            Ok(Some(Ok(())))
-        });
-        ready.await.and_then(|answer| answer).with_context(|| log_tail(&self.log))?;
-        self.process = Some(process);
-        Ok(())
+        };
+        self.life.begin(process, ask).await
     }
 
     /// Normal shutdown.
     pub async fn stop(&mut self) {
-        if let Some(process) = self.process.take() {
-            process.stop(Signal::TERM, STOP_BOUND).await;
-        }
+        self.life.stop(Signal::TERM).await;
     }
 
     /// `kill -9`.
     pub async fn kill(&mut self) {
-        if let Some(process) = self.process.take() {
-            process.signal(Signal::KILL);
-            process.wait().await;
-        }
+        self.life.kill().await;
     }
 
     /// The administrator, in the server's own schema.
@@ -167,7 +157,7 @@ impl MySql {
     /// Process id, while it runs.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
-        self.process.as_ref().map(Process::pid)
+        self.life.pid()
     }
 
     /// Creates a user and a schema, the only one that this user may use.
@@ -210,7 +200,7 @@ impl MySql {
         });
         let status = process.wait().await;
         if !status.success() {
-            bail!("the system tables could not be created: {status}\n{}", log_tail(&self.log));
+            bail!("the system tables could not be created: {status}\n{}", self.life.log_tail());
         }
         written.await?.context("hand the system tables over")?;
         let sql = format!(

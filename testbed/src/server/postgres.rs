@@ -8,9 +8,8 @@ use anyhow::{Context as _, Result, bail};
 use rustix::process::Signal;
 use sqlx::{Connection as _, PgConnection};
 
-use super::{
-    Options, READY_BOUND, RunFolder, STOP_BOUND, ensure_reachable, log_tail, unprivileged_user,
-};
+use super::life::Life;
+use super::{Options, RunFolder, STOP_BOUND, ensure_reachable, unprivileged_user};
 use crate::config::{ServerChoice, Settings, is_program};
 use crate::database::{PostgresDatabase, postgres_options, statement};
 use crate::fetch::{Form, Package, Progress, fetch, version_line};
@@ -28,13 +27,12 @@ const ADMIN: &str = "testbed_admin";
 pub struct Postgres {
     bin: PathBuf,
     data: PathBuf,
-    log: PathBuf,
     folder: RunFolder,
     user: Option<User>,
     options: Options,
     admin: PostgresDatabase,
     version: String,
-    process: Option<Process>,
+    life: Life,
 }
 
 impl Postgres {
@@ -68,8 +66,8 @@ impl Postgres {
             name: "postgres".to_owned(),
         };
         let folder = folder.clone();
-        let mut server =
-            Self { bin, data, log, folder, user, options, admin, version, process: None };
+        let life = Life::new("PostgreSQL", log);
+        let mut server = Self { bin, data, folder, user, options, admin, version, life };
         server.initialise().await?;
         server.restart().await?;
         Ok(server)
@@ -83,32 +81,27 @@ impl Postgres {
         let (_, log) = self.folder.log_file("postgres")?;
         let process =
             self.launch("postgres", Output::File(log), &["-D".as_ref(), self.data.as_os_str()])?;
-        let ready = eventually("answer from PostgreSQL", READY_BOUND, || async {
-            if let Some(status) = process.exit_status() {
-                return Ok(Some(Err(anyhow::anyhow!("PostgreSQL ended: {status}"))));
+        let options = postgres_options(&self.admin);
+        let ask = || {
+            let options = options.clone();
+            async move {
+                PgConnection::connect_with(&options).await?.close().await?;
+                Ok(true)
             }
-            PgConnection::connect_with(&postgres_options(&self.admin)).await?.close().await?;
-            Ok(Some(Ok(())))
-        });
-        ready.await.and_then(|answer| answer).with_context(|| log_tail(&self.log))?;
-        self.process = Some(process);
-        Ok(())
+        };
+        self.life.begin(process, ask).await
     }
 
     /// Fast shutdown: sessions are ended, the WAL is flushed.
     pub async fn stop(&mut self) {
-        if let Some(process) = self.process.take() {
-            process.stop(Signal::INT, STOP_BOUND).await;
-        }
+        self.life.stop(Signal::INT).await;
     }
 
     /// `kill -9` of the server process. Its children notice and go; the next start needs their shared memory back, so
     /// this returns when they have gone, too.
     pub async fn kill(&mut self) {
-        let Some(process) = self.process.take() else { return };
-        let children = process::children(process.pid());
-        process.signal(Signal::KILL);
-        process.wait().await;
+        let children = self.life.pid().map(process::children).unwrap_or_default();
+        self.life.kill().await;
         let gone = eventually("end of PostgreSQL's children", STOP_BOUND, || async {
             Ok(children.iter().all(|child| process::stat(*child).is_none()).then_some(()))
         });
@@ -131,7 +124,7 @@ impl Postgres {
     /// Process id, while it runs.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
-        self.process.as_ref().map(Process::pid)
+        self.life.pid()
     }
 
     async fn initialise(&self) -> Result<()> {
@@ -160,7 +153,7 @@ impl Postgres {
         let status = self.launch("initdb", Output::File(log), &arguments)?.wait().await;
         fs::remove_file(&password_outside).context("remove the password file")?;
         if !status.success() {
-            bail!("initdb failed: {status}\n{}", log_tail(&self.log));
+            bail!("initdb failed: {status}\n{}", self.life.log_tail());
         }
         let mut configuration = fs::read_to_string(self.data.join("postgresql.conf"))?;
         configuration.push_str(&self.configuration());

@@ -19,8 +19,12 @@ pub(crate) async fn start() -> Deployment {
     let settings = Settings::read();
     let programs = tokio::task::spawn_blocking(Programs::build).await.unwrap().unwrap();
     let folder = RunFolder::create(&settings, false).unwrap();
-    let options =
-        DeploymentOptions { ports: Ports::free(), durable: false, observer: Arc::new(|_| {}) };
+    let options = DeploymentOptions {
+        ports: Ports::free(),
+        durable: false,
+        with_relay: true,
+        observer: Arc::new(|_| {}),
+    };
     Box::pin(Deployment::start(&settings, folder, programs, options)).await.unwrap()
 }
 
