@@ -2,6 +2,7 @@
 
 mod database;
 mod names;
+pub mod option_table;
 mod options;
 mod transforms;
 
@@ -104,7 +105,8 @@ impl ConnectorConfig {
         let producer_overrides = options.with_prefix("producer.override.").into_iter();
         let producer_overrides =
             producer_overrides.map(|(name, value)| (name, Secret::new(value))).collect();
-        names::check_the_rest(&mut options);
+        names::check_skipped_operations(&mut options);
+        option_table::check_the_rest(&mut options);
         let remarks = options.finish()?;
         let (Some(router), Some(converters)) = (router, converters) else {
             // Each of the two leaves an error behind when it is missing, so `finish` has failed already.

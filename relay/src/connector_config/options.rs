@@ -116,10 +116,9 @@ impl<'a> Options<'a> {
         read(self.properties).map_err(|errors| self.errors.extend(errors)).ok()
     }
 
-    /// Marks options as known that another reader has taken.
-    pub(crate) fn known(&mut self, is_known: impl Fn(&str) -> bool) {
-        let known = self.properties.keys().filter(|name| is_known(name)).cloned();
-        self.taken.extend(known);
+    /// Whether somebody has read an option.
+    pub(super) fn is_taken(&self, option: &str) -> bool {
+        self.taken.contains(option)
     }
 
     pub(crate) fn refuse(&mut self, option: &str, value: Option<String>, message: String) {
