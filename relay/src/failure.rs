@@ -16,6 +16,9 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// little, and it bounds the time of a takeover.
 const STANDBY_MAX: Duration = Duration::from_millis(500);
 
+/// SQLSTATE of a slot that another session reads from.
+const OBJECT_IN_USE: &str = "55006";
+
 /// What to do after a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
@@ -60,11 +63,21 @@ fn decide_source(error: &SourceError) -> Decision {
     }
 }
 
+/// Whether somebody else reads from the slot.
+#[must_use]
+pub fn is_slot_in_use(error: &PipelineError) -> bool {
+    match error {
+        PipelineError::Source(SourceError::SlotInUse { .. }) => true,
+        PipelineError::Source(SourceError::Server { error, .. }) => error.code == OBJECT_IN_USE,
+        _ => false,
+    }
+}
+
 /// By class of SQLSTATE (PostgreSQL's documentation, appendix A).
 fn decide_sql_state(code: &str) -> Decision {
     match code {
         // object_in_use, duplicate_object: another relay took or made the slot between our look and our step.
-        "55006" | "42710" => Decision::Retry { backoff_max: STANDBY_MAX },
+        OBJECT_IN_USE | "42710" => Decision::Retry { backoff_max: STANDBY_MAX },
         // Connection trouble, too many connections or slots, shutdown and start-up, lock and serialization failures.
         _ if ["08", "53", "57", "40"].iter().any(|class| code.starts_with(class)) => {
             Decision::Retry { backoff_max: BACKOFF_MAX }

@@ -13,6 +13,8 @@ pub mod sink;
 
 pub mod position;
 pub mod progress;
+pub mod source_offset;
+pub mod written;
 
 pub mod failure;
 pub mod pipeline;

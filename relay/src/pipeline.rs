@@ -19,6 +19,7 @@ use crate::source::connection::Connection;
 use crate::source::relations::{CapturedTable, Relations};
 use crate::source::wal::{WalStream, now_us};
 use crate::source::{SourceError, slot::SystemIdentity};
+use crate::written::Reporter;
 
 /// The shortest time between two acknowledgements: ten a second cost nothing, and what a crash repeats is what was
 /// confirmed since the last one.
@@ -94,6 +95,7 @@ pub struct Pipeline<'c, S> {
     transaction: Option<Transaction>,
     /// The last change that was published (or needed no record), and in which history of WAL.
     position: Position,
+    reporter: Reporter,
     acknowledged_lsn: Lsn,
     acknowledged_at: Instant,
     acknowledge_interval_max: Duration,
@@ -106,7 +108,7 @@ pub struct Pipeline<'c, S> {
 
 impl<'c, S: Sink> Pipeline<'c, S> {
     /// Joins a sink to a connector's options.
-    pub fn new(config: &'c ConnectorConfig, sink: S) -> Self {
+    pub fn new(config: &'c ConnectorConfig, sink: S, reporter: Reporter) -> Self {
         Self {
             config,
             context_headers: ContextHeaders::new(config),
@@ -119,6 +121,7 @@ impl<'c, S: Sink> Pipeline<'c, S> {
             relations: Relations::default(),
             transaction: None,
             position: Position::default(),
+            reporter,
             acknowledged_lsn: Lsn::ZERO,
             acknowledged_at: Instant::now(),
             acknowledge_interval_max: config.status_interval,
@@ -235,6 +238,16 @@ impl<'c, S: Sink> Pipeline<'c, S> {
         self.position.is_set()
     }
 
+    /// Compares the stored offset with where the slot stands.
+    pub fn resume(&mut self, slot_lsn: Option<Lsn>, wal_end: Lsn) {
+        self.reporter.begin_stream(slot_lsn, wal_end);
+    }
+
+    /// A snapshot that found rows is published and confirmed.
+    pub fn snapshot_completed(&mut self, lsn: Lsn, transaction_id: Option<u64>) {
+        self.reporter.tell_snapshot(&self.progress, lsn, transaction_id);
+    }
+
     /// Gives the sink back, to be closed.
     pub fn into_sink(self) -> S {
         self.sink
@@ -261,6 +274,7 @@ impl<'c, S: Sink> Pipeline<'c, S> {
         while self.has_room() && !(stopping && self.transaction.is_none()) {
             match wal.next_frame()? {
                 Some(Frame::WalData(data)) => {
+                    self.reporter.received(data.start_lsn);
                     match pgoutput::decode(data.payload).map_err(SourceError::from)? {
                         Message::Relation(relation) => {
                             self.relations.learn(&relation, self.config).await?;
@@ -287,10 +301,12 @@ impl<'c, S: Sink> Pipeline<'c, S> {
             Message::Begin(begin) => {
                 let (commit_lsn, xid) = (begin.commit_lsn, begin.xid);
                 self.transaction = Some(Transaction { commit_lsn, xid, changes: 0 });
+                self.reporter.begin_transaction(begin);
             }
             Message::Commit(commit) => {
                 self.transaction = None;
                 self.progress.complete(commit.end_lsn);
+                self.reporter.end_transaction(commit.end_lsn);
             }
             Message::Insert(insert) => {
                 self.change(insert.relation_id, Operation::Create, Some(insert.new))?;
@@ -323,7 +339,8 @@ impl<'c, S: Sink> Pipeline<'c, S> {
         };
         transaction.changes += 1;
         let transaction = *transaction;
-        if !self.position.advance(transaction.commit_lsn, transaction.changes) {
+        let covered = self.reporter.change(operation);
+        if !self.position.advance(transaction.commit_lsn, transaction.changes) || covered {
             return Ok(());
         }
         match after.map(|tuple| captured.row(tuple)) {
@@ -374,7 +391,10 @@ impl<'c, S: Sink> Pipeline<'c, S> {
     fn publish(&mut self, record: Record) -> Result<(), PipelineError> {
         let sequence: Sequence = self.progress.publish();
         match self.sink.publish(sequence, &record) {
-            Ok(()) => self.published += 1,
+            Ok(()) => {
+                self.published += 1;
+                self.reporter.published(sequence, &record.topic);
+            }
             Err(PublishError::Full) => {
                 self.progress.unpublish();
                 self.held = Some(record);
@@ -399,6 +419,7 @@ impl<'c, S: Sink> Pipeline<'c, S> {
                 Err(error) => failure = failure.or(Some(error)),
             }
         }
+        self.reporter.confirm(&self.progress);
         failure.map_or(Ok(()), |error| Err(error.into()))
     }
 
@@ -426,6 +447,7 @@ impl<'c, S: Sink> Pipeline<'c, S> {
         self.acknowledged_lsn = confirmed_lsn;
         self.acknowledged_at = Instant::now();
         self.reply_requested = false;
+        self.reporter.tell(&self.progress);
         Ok(())
     }
 

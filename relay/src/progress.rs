@@ -103,6 +103,12 @@ impl Progress {
         self.confirmed_lsn
     }
 
+    /// All records below this number are confirmed.
+    #[must_use]
+    pub const fn oldest_unconfirmed(&self) -> Sequence {
+        self.oldest_unconfirmed
+    }
+
     /// How many records were published and wait for their confirmation (or for that of an earlier one).
     #[must_use]
     pub fn in_flight(&self) -> usize {

@@ -46,6 +46,14 @@ impl Servers {
         server::create_postgres_database(&admin, &name, &name, &unique_name("pw")).await
     }
 
+    /// The same database as the server's superuser sees it, for what its owner may not do: roles are everybody's, so
+    /// give one a name of its own.
+    #[must_use]
+    pub fn postgres_administrator(&self, database: &PostgresDatabase) -> PostgresDatabase {
+        let admin = self.membership.addresses.postgres.postgres();
+        PostgresDatabase { name: database.name.clone(), ..admin }
+    }
+
     /// A fresh, empty schema with a name of its own and a user who has only that.
     ///
     /// # Errors

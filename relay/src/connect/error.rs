@@ -17,6 +17,10 @@ impl ConnectError {
         Self { status: 400, message: message.into() }
     }
 
+    pub(super) fn forbidden(message: impl Into<String>) -> Self {
+        Self { status: 403, message: message.into() }
+    }
+
     pub(super) fn not_found(message: impl Into<String>) -> Self {
         Self { status: 404, message: message.into() }
     }

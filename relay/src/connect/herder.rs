@@ -19,7 +19,7 @@ use super::storage::{
     ConfigChange, Properties, Record, State, Storage, TargetState, WriteError, commit_record,
     connector_record, removal_records, restart_record, target_state_record,
 };
-use super::supervisor::{Desired, Events, Supervisor, TASK};
+use super::supervisor::{Desired, Events, Progress, Supervisor, TASK};
 use super::validation;
 use crate::config::WorkerConfig;
 
@@ -40,7 +40,7 @@ pub(super) struct Herder {
     pub(super) worker: Arc<WorkerConfig>,
     pub(super) storage: Arc<Storage>,
     pub(super) log_levels: LogLevels,
-    registry: Arc<Registry>,
+    pub(super) registry: Arc<Registry>,
     /// One change at a time, so that a check still holds when what it allowed is written.
     pub(super) turn: tokio::sync::Mutex<()>,
     supervisors: TaskTracker,
@@ -54,8 +54,7 @@ pub(super) struct Registry(Mutex<BTreeMap<String, Supervised>>);
 /// The two ends of a supervisor.
 struct Supervised {
     desired: watch::Sender<Desired>,
-    /// How many restarts it has announced.
-    announced: watch::Receiver<u64>,
+    progress: watch::Receiver<Progress>,
 }
 
 impl Registry {
@@ -69,9 +68,9 @@ impl Registry {
         true
     }
 
-    fn announced(&self, name: &str) -> Option<watch::Receiver<u64>> {
+    pub(super) fn progress(&self, name: &str) -> Option<watch::Receiver<Progress>> {
         let supervised = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        supervised.get(name).map(|supervised| supervised.announced.clone())
+        supervised.get(name).map(|supervised| supervised.progress.clone())
     }
 }
 
@@ -321,22 +320,22 @@ impl Herder {
                 restarting = true;
             }
         }
-        let announced = self.registry.announced(name);
+        let progress = self.registry.progress(name);
         self.write(restart_record(name, include_tasks, only_failed)).await?;
         drop(turn);
-        if let Some(announced) = announced.filter(|_| restarting) {
-            self.wait_until_announced(announced).await;
+        if let Some(progress) = progress.filter(|_| restarting) {
+            self.wait_until_announced(progress).await;
         }
         Ok(status)
     }
 
     /// Waits until the statuses tell of the restart: whoever asks next and waits for RUNNING must not see what was
     /// before it.
-    async fn wait_until_announced(&self, mut announced: watch::Receiver<u64>) {
-        let before = *announced.borrow_and_update();
+    async fn wait_until_announced(&self, mut progress: watch::Receiver<Progress>) {
+        let before = progress.borrow_and_update().announced;
         let told = async {
             // An error: the connector is gone, and its statuses with it.
-            let _ = announced.wait_for(|now| *now > before).await;
+            let _ = progress.wait_for(|now| now.announced > before).await;
             self.storage.flush_statuses().await;
         };
         let _ = tokio::time::timeout(ANNOUNCED_MAX, told).await;
@@ -427,11 +426,11 @@ impl Herder {
             let events = Events::default();
             let (sender, desired) =
                 watch::channel(Desired { properties, target, committed, events });
-            let (announce, announced) = watch::channel(0);
-            supervised.insert(name.to_owned(), Supervised { desired: sender, announced });
+            let (tell, progress) = watch::channel(Progress::default());
+            supervised.insert(name.to_owned(), Supervised { desired: sender, progress });
             let (worker, storage) = (Arc::clone(&self.worker), Arc::clone(&self.storage));
             let shutdown = self.shutdown.child_token();
-            let supervisor = Supervisor::new(name, worker, storage, desired, announce, shutdown);
+            let supervisor = Supervisor::new(name, worker, storage, desired, tell, shutdown);
             self.supervisors.spawn(supervisor.run(Arc::clone(&self.registry)));
         }
     }

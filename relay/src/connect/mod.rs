@@ -17,6 +17,7 @@ mod rest;
 mod secrets;
 mod storage;
 mod supervisor;
+mod task_records;
 mod validation;
 
 use std::sync::Arc;

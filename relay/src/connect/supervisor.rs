@@ -13,11 +13,14 @@ use super::herder::Registry;
 use super::plugins;
 use super::references::Providers;
 use super::storage::{
-    Properties, State, Status, StatusKey, Storage, TargetState, commit_record, task_record,
+    Properties, State, Status, StatusKey, Storage, TargetState, commit_record, server_key,
+    task_record,
 };
+use super::task_records::TaskRecords;
 use crate::config::WorkerConfig;
 use crate::connector_config::{ConnectorConfig, OptionError};
-use crate::task::{self, TaskHandle, TaskState};
+use crate::source_offset::SourceOffset;
+use crate::task::{self, Beginning, TaskHandle, TaskState};
 
 /// The connector's only task; a slot has one reader.
 pub(super) const TASK: u32 = 0;
@@ -46,14 +49,22 @@ pub(super) struct Events {
     pub(super) announced: u64,
 }
 
+/// How far a supervisor has come.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Progress {
+    /// The number of restarts that the statuses tell of.
+    pub(super) announced: u64,
+    /// Whether it was stopped on request, and the last source offset of its task is stored.
+    pub(super) is_stopped: bool,
+}
+
 /// Runs one connector until it is removed or the process stops.
 pub(super) struct Supervisor {
     name: String,
     worker: Arc<WorkerConfig>,
     storage: Arc<Storage>,
     desired: watch::Receiver<Desired>,
-    /// The number of restarts that the statuses tell of.
-    announced: watch::Sender<u64>,
+    progress: watch::Sender<Progress>,
     shutdown: CancellationToken,
     seen: Events,
     connector: Option<State>,
@@ -67,10 +78,17 @@ struct Task {
 }
 
 enum Phase {
-    /// With the state that was told last.
-    Running(TaskHandle, watch::Receiver<TaskState>, TaskState),
+    Running(Running),
     Paused,
     Failed,
+}
+
+struct Running {
+    handle: TaskHandle,
+    states: watch::Receiver<TaskState>,
+    /// The state that was told last.
+    told: TaskState,
+    records: TaskRecords,
 }
 
 impl Supervisor {
@@ -79,7 +97,7 @@ impl Supervisor {
         worker: Arc<WorkerConfig>,
         storage: Arc<Storage>,
         desired: watch::Receiver<Desired>,
-        announced: watch::Sender<u64>,
+        progress: watch::Sender<Progress>,
         shutdown: CancellationToken,
     ) -> Self {
         let seen = desired.borrow().events;
@@ -88,7 +106,7 @@ impl Supervisor {
             worker,
             storage,
             desired,
-            announced,
+            progress,
             shutdown,
             seen,
             connector: None,
@@ -139,7 +157,10 @@ impl Supervisor {
                 self.tell_task(State::Restarting, None).await;
             }
         }
-        self.announced.send_replace(events.announced);
+        self.progress.send_modify(|progress| progress.announced = events.announced);
+        if desired.target != TargetState::Stopped {
+            self.progress.send_modify(|progress| progress.is_stopped = false);
+        }
         match desired.target {
             TargetState::Started => self.start(properties, desired, restart_task).await,
             TargetState::Paused => self.pause(desired, restart_task).await,
@@ -182,13 +203,10 @@ impl Supervisor {
             }
             self.halt().await;
         }
-        let phase = match self.connector_config(&wanted) {
-            Ok(connector) => {
-                let handle = task::start(Arc::new(connector), Arc::clone(&self.worker));
-                let states = handle.subscribe();
+        let phase = match self.start_task(&wanted) {
+            Ok(running) => {
                 tracing::info!(connector.name = self.name, "task started");
-                // RUNNING is told when it streams: an event that is written after that is not missed.
-                Phase::Running(handle, states, TaskState::Starting)
+                Phase::Running(running)
             }
             Err(trace) => {
                 tracing::error!(connector.name = self.name, trace, "the task cannot start");
@@ -197,6 +215,40 @@ impl Supervisor {
             }
         };
         self.task = Some(Task { properties: wanted, phase });
+    }
+
+    fn start_task(&self, wanted: &Properties) -> Result<Running, String> {
+        let connector = self.connector_config(wanted)?;
+        let key = server_key(&self.name, &connector.topic_prefix);
+        let stored = self.stored_offset(&key)?;
+        let (storage, ours) = (Arc::clone(&self.storage), self.worker.advertised.to_string());
+        let name = self.name.clone();
+        let another_runs_it = move || runs_elsewhere(&storage, &name, &ours);
+        let beginning = Beginning { stored, another_runs_it: Some(Box::new(another_runs_it)) };
+        let handle = task::start(Arc::new(connector), Arc::clone(&self.worker), beginning);
+        let (storage, written) = (Arc::clone(&self.storage), handle.written());
+        let records = TaskRecords::follow(&self.name, key, written, storage, &self.worker);
+        // RUNNING is told when it streams: an event that is written after that is not missed.
+        Ok(Running { states: handle.subscribe(), handle, told: TaskState::Starting, records })
+    }
+
+    fn stored_offset(&self, key: &str) -> Result<Option<SourceOffset>, String> {
+        let offsets = self.storage.offsets();
+        let Some(stored) = offsets.get(&self.name, key) else { return Ok(None) };
+        let offset = SourceOffset::from_json(stored).map_err(|error| {
+            format!(
+                "the stored source offset {stored} cannot be read: {error}; stop the connector, correct or delete the \
+                 offset (PATCH or DELETE /connectors/<name>/offsets), and resume it"
+            )
+        })?;
+        if offset.is_within_snapshot() {
+            return Err(format!(
+                "the stored source offset {stored} is of an initial snapshot that did not end; let the worker that began \
+                 it end it, or stop the connector, delete its offsets and its replication slot, and resume it: the \
+                 snapshot is then taken anew"
+            ));
+        }
+        Ok(Some(offset))
     }
 
     /// A failed task stays failed through a pause; only a restart or another configuration helps it.
@@ -220,6 +272,7 @@ impl Supervisor {
             self.tell_connector(State::Stopped, None).await;
         }
         self.end_task().await;
+        self.progress.send_modify(|progress| progress.is_stopped = true);
         if desired.committed.is_some() {
             // The stop took the task away, and this supervisor, which was starting it, put it back.
             let written = self.storage.write_config(commit_record(&self.name, 0)).await;
@@ -288,22 +341,19 @@ impl Supervisor {
     }
 
     fn another_runs_it(&self) -> bool {
-        let ours = self.worker.advertised.to_string();
-        let statuses = self.storage.statuses();
-        statuses
-            .task(&self.name, TASK)
-            .is_some_and(|told| told.state == State::Running && told.worker_id != ours)
+        runs_elsewhere(&self.storage, &self.name, &self.worker.advertised.to_string())
     }
 
     /// Stops the task if it runs; it is paused then. True: it was drained in time, or there was nothing to drain.
     async fn halt(&mut self) -> bool {
         let Some(task) = &mut self.task else { return true };
-        let Phase::Running(handle, ..) = std::mem::replace(&mut task.phase, Phase::Paused) else {
+        let Phase::Running(running) = std::mem::replace(&mut task.phase, Phase::Paused) else {
             return true;
         };
         let begun = Instant::now();
         // It has a bound of its own.
-        let drained = handle.stop().await;
+        let drained = running.handle.stop().await;
+        running.records.finish().await;
         let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         if drained {
             tracing::info!(connector.name = self.name, took_ms, "task drained and stopped");
@@ -383,11 +433,19 @@ fn problems(errors: &[OptionError]) -> String {
     errors.iter().map(problem).collect::<Vec<_>>().join("\n")
 }
 
+/// Whether another worker says that it runs the task.
+fn runs_elsewhere(storage: &Storage, name: &str, ours: &str) -> bool {
+    let statuses = storage.statuses();
+    let told = statuses.task(name, TASK);
+    told.is_some_and(|told| told.state == State::Running && told.worker_id != ours)
+}
+
 /// Waits for a state of a running task that was not told yet; for ever when none runs.
 async fn task_changed(task: &mut Option<Task>) -> TaskState {
-    let Some(Task { phase: Phase::Running(_, states, told), .. }) = task else {
+    let Some(Task { phase: Phase::Running(running), .. }) = task else {
         return std::future::pending().await;
     };
+    let Running { states, told, .. } = running;
     loop {
         // A task may have failed before anybody looked.
         let state = states.borrow_and_update().clone();

@@ -54,6 +54,9 @@ pub struct ConnectorConfig {
     pub slot: String,
     /// `slot.drop.on.stop`: give the slot up when the connector stops.
     pub slot_drop_on_stop: bool,
+    /// How long a slot that somebody else reads from is waited for: `slot.max.retries` times `slot.retry.delay.ms`, for
+    /// each of `errors.max.retries`. `None`: without limit, as with Debezium's default for the last.
+    pub slot_patience: Option<Duration>,
     /// Which tables are published, and who creates the publication.
     pub publication: PublicationConfig,
     /// Which tables are captured of what the publication delivers.
@@ -92,6 +95,7 @@ impl ConnectorConfig {
         let database = database::read(&mut options, worker);
         let topic_prefix = names::topic_prefix(&mut options);
         let slot = names::slot(&mut options);
+        let slot_patience = names::slot_patience(&mut options);
         let slot_drop_on_stop = options.flag("slot.drop.on.stop", false);
         let table_filter = TableFilter::parse(&mut options);
         let publication = PublicationConfig::parse(&mut options);
@@ -118,6 +122,7 @@ impl ConnectorConfig {
             database,
             slot,
             slot_drop_on_stop,
+            slot_patience,
             publication,
             table_filter,
             snapshot_mode,

@@ -1,5 +1,7 @@
 //! Names and choices at the top level of a connector's options, old names beside the current ones.
 
+use std::time::Duration;
+
 use super::SnapshotMode;
 use super::options::Options;
 
@@ -12,6 +14,16 @@ const SLOT_DEFAULT: &str = "debezium";
 
 /// Longest name of a slot: PostgreSQL's NAMEDATALEN less the terminating byte.
 const SLOT_NAME_MAX: usize = 63;
+
+/// Debezium's defaults: six attempts, ten seconds apart.
+const SLOT_RETRIES: u64 = 6;
+const SLOT_RETRY_DELAY_MS: u64 = 10_000;
+
+/// Far more attempts than anybody waits for, and little enough to be multiplied with delays.
+const RETRIES_MAX: u64 = 1_000_000;
+
+/// The longest delay that an option may ask for: a day.
+const DELAY_MAX_MS: u64 = 24 * 60 * 60 * 1_000;
 
 /// Whether `class` names the PostgreSQL connector.
 #[must_use]
@@ -49,6 +61,19 @@ pub(super) fn topic_prefix(options: &mut Options<'_>) -> String {
         options.refuse("topic.prefix", Some(prefix.clone()), message.to_owned());
     }
     prefix
+}
+
+/// Debezium tries `slot.max.retries` times to get hold of a slot, and starts its task anew `errors.max.retries` times,
+/// which by default is without limit.
+pub(super) fn slot_patience(options: &mut Options<'_>) -> Option<Duration> {
+    let retries = options.number("slot.max.retries", SLOT_RETRIES, 0..=RETRIES_MAX);
+    let delay = options.milliseconds("slot.retry.delay.ms", SLOT_RETRY_DELAY_MS, 0..=DELAY_MAX_MS);
+    let per_start = delay.saturating_mul(u32::try_from(retries).unwrap_or(u32::MAX));
+    if options.text("errors.max.retries").is_none_or(|text| text == "-1") {
+        return None;
+    }
+    let restarts = options.number("errors.max.retries", 0, 0..=RETRIES_MAX);
+    Some(per_start.saturating_mul(u32::try_from(restarts + 1).unwrap_or(u32::MAX)))
 }
 
 pub(super) fn slot(options: &mut Options<'_>) -> String {

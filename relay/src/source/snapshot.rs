@@ -4,7 +4,7 @@
 //! temporary slot is copied to the lasting one, which therefore begins at that very snapshot. A relay that dies
 //! before leaves no slot behind, so that the next start reads the rows again: none is lost, whatever dies.
 
-use pgoutput::{Column, Relation, ReplicaIdentity};
+use pgoutput::{Column, Lsn, Relation, ReplicaIdentity};
 
 use super::connection::{Connection, Row};
 use super::error::SourceError;
@@ -48,7 +48,8 @@ pub async fn run<S: Sink>(
     );
     let doing = "create the replication slot of a snapshot";
     tracing::debug!(slot.name = temporary, "waiting for the transactions that run now");
-    connection.query_within(doing, &create, CREATE_TIMEOUT).await?;
+    let created = connection.query_within(doing, &create, CREATE_TIMEOUT).await?;
+    let position = position(connection, created).await?;
     let mut rows = 0;
     for table in tables(connection, connector).await? {
         rows += read_table(connection, pipeline, connector, &table).await?;
@@ -63,12 +64,29 @@ pub async fn run<S: Sink>(
     connection.query(&format!("create replication slot \"{}\"", connector.slot), &copy).await?;
     let drop = format!("select pg_drop_replication_slot({})", quote_literal(&temporary));
     connection.query("drop the replication slot of a snapshot", &drop).await?;
+    if let (1.., Some((lsn, transaction_id))) = (rows, position) {
+        pipeline.snapshot_completed(lsn, transaction_id);
+    }
     tracing::info!(
         connector.name = connector.name,
         rows,
         "snapshot of the existing rows published"
     );
     Ok(())
+}
+
+/// Where the stream goes on after the snapshot, for the source offset; and the transaction that comes next.
+async fn position(
+    connection: &mut Connection,
+    created: Vec<Row>,
+) -> Result<Option<(Lsn, Option<u64>)>, SourceError> {
+    // CREATE_REPLICATION_SLOT answers with name, consistent point, snapshot and plugin.
+    let created = created.into_iter().next().unwrap_or_default().into_iter().nth(1).flatten();
+    let Some(lsn) = created.and_then(|lsn| lsn.parse().ok()) else { return Ok(None) };
+    let sql = "select txid_snapshot_xmax(txid_current_snapshot()) & 4294967295";
+    let rows = connection.query("look at the transactions", sql).await?;
+    let next = rows.into_iter().next().unwrap_or_default().into_iter().next().flatten();
+    Ok(Some((lsn, next.and_then(|xid| xid.parse().ok()))))
 }
 
 /// A table to be read.

@@ -82,9 +82,9 @@ async fn more(herder: &Arc<Herder>, call: &Call) -> Answered {
             herder.reset_offsets(name).await?;
             Ok(offsets_message("reset"))
         }
-        ("GET", Resource::Topics(name)) => Ok(answer::json(&herder.topics(name))),
+        ("GET", Resource::Topics(name)) => Ok(answer::json(&herder.topics(name)?)),
         ("PUT", Resource::TopicsReset(name)) => {
-            herder.reset_topics(name).await;
+            herder.reset_topics(name).await?;
             Ok(answer::empty(202))
         }
         ("GET", Resource::Plugins) => {

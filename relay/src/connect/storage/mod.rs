@@ -9,7 +9,6 @@ mod topic_log;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, bail};
-use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -20,8 +19,8 @@ pub(super) use self::config_records::{
     ConfigChange, ConfigState, Properties, Record, TargetState, commit_record, connector_record,
     logger_record, removal_records, restart_record, target_state_record, task_record,
 };
-pub(super) use self::offset_records::{OffsetState, offset_key};
-pub(super) use self::status_records::{State, Status, StatusKey, StatusState};
+pub(super) use self::offset_records::{OffsetState, offset_key, server_key};
+pub(super) use self::status_records::{State, Status, StatusKey, StatusState, topic_value};
 pub(super) use self::topic_log::WriteError;
 
 /// Statuses that wait to be written; more of them make the connector that wants to write one wait.
@@ -128,10 +127,9 @@ impl Storage {
     pub(super) async fn write_offset(
         &self,
         key: &str,
-        offset: Option<&Value>,
+        offset: Option<&[u8]>,
     ) -> Result<(), WriteError> {
-        let value = offset.map(|offset| offset.to_string().into_bytes());
-        self.offset_log.write(key, value.as_deref()).await
+        self.offset_log.write(key, offset).await
     }
 
     /// Queues a status; it is written in order, and retried while Kafka is away.

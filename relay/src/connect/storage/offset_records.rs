@@ -20,6 +20,11 @@ impl OffsetState {
         entries.map(|(key, (partition, offset))| (key.as_slice(), partition, offset))
     }
 
+    /// The offset that is stored under a key.
+    pub(in crate::connect) fn get(&self, connector: &str, key: &str) -> Option<&Value> {
+        self.offsets.get(connector)?.get(key.as_bytes()).map(|(_, offset)| offset)
+    }
+
     /// Takes the next record of the topic.
     ///
     /// # Errors
@@ -49,6 +54,11 @@ impl OffsetState {
     }
 }
 
+/// The key of a connector's only source partition.
+pub(in crate::connect) fn server_key(connector: &str, topic_prefix: &str) -> String {
+    offset_key(connector, &json!({"server": topic_prefix}))
+}
+
 /// The key of a source partition, exactly as Kafka Connect writes it: no spaces.
 pub(in crate::connect) fn offset_key(connector: &str, partition: &Value) -> String {
     json!([connector, partition]).to_string()
@@ -64,6 +74,8 @@ mod tests {
         let key = offset_key("outbox-connector", &json!({"server": "dbserver1"}));
         assert_eq!(key, r#"["outbox-connector",{"server":"dbserver1"}]"#);
         state.apply(key.as_bytes(), Some(br#"{"lsn":25000,"txId":7}"#)).unwrap();
+        assert_eq!(server_key("outbox-connector", "dbserver1"), key);
+        assert_eq!(state.get("outbox-connector", &key), Some(&json!({"lsn": 25000, "txId": 7})));
         let (_, partition, offset) = state.of("outbox-connector").next().unwrap();
         assert_eq!((&partition["server"], &offset["lsn"]), (&json!("dbserver1"), &json!(25000)));
         state.apply(key.as_bytes(), None).unwrap();

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 const CONNECTOR: &str = "status-connector-";
 const TASK: &str = "status-task-";
@@ -69,6 +70,18 @@ impl StatusKey {
     }
 }
 
+/// The value of a record that tells that a connector writes to a topic; the task is its only one.
+pub(in crate::connect) fn topic_value(connector: &str, topic: &str, now_ms: i64) -> Vec<u8> {
+    let text = |text: &str| Value::from(text).to_string();
+    // Fields in Kafka Connect's order.
+    let value = format!(
+        r#"{{"topic":{{"name":{},"connector":{},"task":0,"discoverTimestamp":{now_ms}}}}}"#,
+        text(topic),
+        text(connector)
+    );
+    value.into_bytes()
+}
+
 /// What all records of the status topic amount to.
 #[derive(Debug, Default)]
 pub(in crate::connect) struct StatusState {
@@ -89,6 +102,10 @@ impl StatusState {
 
     pub(in crate::connect) fn task(&self, name: &str, id: u32) -> Option<&Status> {
         self.tasks.get(name)?.get(&id)
+    }
+
+    pub(in crate::connect) fn writes_to(&self, name: &str, topic: &str) -> bool {
+        self.topics.get(name).is_some_and(|topics| topics.contains_key(topic))
     }
 
     pub(in crate::connect) fn topics(&self, name: &str) -> impl Iterator<Item = &String> {
@@ -166,7 +183,9 @@ mod tests {
         assert_eq!(key, "status-topic-OrderEvents:connector-c");
         let value =
             r#"{"topic":{"name":"OrderEvents","connector":"c","task":0,"discoverTimestamp":5}}"#;
+        assert_eq!(topic_value("c", "OrderEvents", 5), value.as_bytes());
         state.apply(&key, Some(value.as_bytes())).unwrap();
+        assert!(state.writes_to("c", "OrderEvents") && !state.writes_to("c", "other"));
         assert_eq!(state.topics("c").collect::<Vec<_>>(), ["OrderEvents"]);
         state.apply(&key, None).unwrap();
         assert_eq!(state.topics("c").count(), 0);

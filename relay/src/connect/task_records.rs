@@ -1,0 +1,161 @@
+//! Stores what a running task tells: topics when it first writes to them, its source offset from time to time and at its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::storage::{StatusKey, Storage, topic_value};
+use crate::config::WorkerConfig;
+use crate::source_offset::SourceOffset;
+use crate::written::Written;
+
+/// How often the offset follows an idle slot: one small record a minute, whatever the flush interval.
+const IDLE_INTERVAL: Duration = Duration::from_secs(60);
+/// How long the last records of a task may take: Kafka Connect's default of `offset.flush.timeout.ms`.
+const LAST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The records of a running task.
+pub(super) struct TaskRecords {
+    connector: String,
+    stop: CancellationToken,
+    storing: JoinHandle<()>,
+}
+
+impl TaskRecords {
+    /// Stores what is told to `written`; the offset under `key`.
+    pub(super) fn follow(
+        connector: &str,
+        key: String,
+        written: Arc<Written>,
+        storage: Arc<Storage>,
+        worker: &WorkerConfig,
+    ) -> Self {
+        let stop = CancellationToken::new();
+        let storing = Storing {
+            connector: connector.to_owned(),
+            key,
+            written,
+            storage,
+            interval: worker.offset_flush_interval,
+            tracks_topics: tracks_topics(worker),
+            stored: None,
+            named: None,
+            stored_at: Instant::now(),
+        };
+        let storing = tokio::spawn(storing.run(stop.clone()));
+        Self { connector: connector.to_owned(), stop, storing }
+    }
+
+    /// Stores what the task has told last, within a bound; it has stopped.
+    pub(super) async fn finish(mut self) {
+        self.stop.cancel();
+        if tokio::time::timeout(LAST_TIMEOUT, &mut self.storing).await.is_err() {
+            self.storing.abort();
+            tracing::warn!(
+                connector.name = self.connector,
+                bound_s = LAST_TIMEOUT.as_secs(),
+                "the last source offset was not stored in time; the replication slot knows the position as well"
+            );
+        }
+    }
+}
+
+impl Drop for TaskRecords {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// `topic.tracking.enable`, which by default is on.
+pub(super) fn tracks_topics(worker: &WorkerConfig) -> bool {
+    !is_off(worker, "topic.tracking.enable")
+}
+
+/// `topic.tracking.allow.reset`, which by default is on.
+pub(super) fn allows_topic_reset(worker: &WorkerConfig) -> bool {
+    !is_off(worker, "topic.tracking.allow.reset")
+}
+
+fn is_off(worker: &WorkerConfig, property: &str) -> bool {
+    worker.properties.get(property).is_some_and(|value| value.trim().eq_ignore_ascii_case("false"))
+}
+
+struct Storing {
+    connector: String,
+    key: String,
+    written: Arc<Written>,
+    storage: Arc<Storage>,
+    interval: Duration,
+    tracks_topics: bool,
+    /// What was stored last.
+    stored: Option<SourceOffset>,
+    /// The offset of a record that was stored last, or that stands behind it.
+    named: Option<SourceOffset>,
+    stored_at: Instant,
+}
+
+impl Storing {
+    async fn run(mut self, stop: CancellationToken) {
+        let mut due: Option<Instant> = None;
+        loop {
+            let flush = tokio::time::sleep_until(due.unwrap_or_else(Instant::now));
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                () = self.written.changed() => {
+                    self.store_topics().await;
+                    due.get_or_insert_with(|| Instant::now() + self.interval);
+                }
+                () = flush, if due.is_some() => {
+                    let stored = self.store_offset(false).await;
+                    due = (!stored).then(|| Instant::now() + self.interval);
+                }
+            }
+        }
+        self.store_topics().await;
+        self.store_offset(true).await;
+    }
+
+    async fn store_topics(&self) {
+        let topics = self.written.take_topics();
+        if !self.tracks_topics {
+            return;
+        }
+        for topic in topics {
+            if self.storage.statuses().writes_to(&self.connector, &topic) {
+                continue;
+            }
+            let now_ms = chrono::Utc::now().timestamp_millis();
+            let value = topic_value(&self.connector, &topic, now_ms);
+            let key = StatusKey::Topic { connector: self.connector.clone(), topic };
+            self.storage.write_status_value(&key, Some(value)).await;
+        }
+    }
+
+    /// False: it has to be tried again.
+    async fn store_offset(&mut self, is_last: bool) -> bool {
+        let Some(told) = self.written.told() else { return true };
+        let is_new = self.named.as_ref() != Some(&told.offset);
+        let may_follow = is_last || (!is_new && self.stored_at.elapsed() >= IDLE_INTERVAL);
+        let offset = match &told.moved {
+            Some(moved) if may_follow => moved,
+            _ if is_new => &told.offset,
+            _ => return true,
+        };
+        if self.stored.as_ref() == Some(offset) {
+            return true;
+        }
+        let Ok(value) = serde_json::to_vec(offset) else { return true };
+        if let Err(error) = self.storage.write_offset(&self.key, Some(&value)).await {
+            tracing::warn!(connector.name = self.connector, %error, "a source offset was not stored");
+            return false;
+        }
+        self.stored = Some(offset.clone());
+        self.named = Some(told.offset);
+        self.stored_at = Instant::now();
+        true
+    }
+}

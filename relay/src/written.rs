@@ -1,0 +1,168 @@
+//! What a task tells of its work while it runs: the source offset to store, and the topics that it wrote to.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use event_router::change::Operation;
+use pgoutput::Begin;
+use pgoutput::Lsn;
+use tokio::sync::Notify;
+
+use crate::progress::{Progress, Sequence};
+use crate::source::wal::{POSTGRES_EPOCH_US, now_us};
+use crate::source_offset::{OffsetTracker, SourceOffset, Told};
+
+/// Topics that wait to be taken; one that finds no room is told with its next record.
+const TOPICS_MAX: usize = 1_000;
+
+/// Shared by a task, which tells, and the worker, which stores.
+#[derive(Debug, Default)]
+pub struct Written {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    told: Option<Told>,
+    topics: BTreeSet<String>,
+}
+
+impl Written {
+    /// The offset of the last record that Kafka confirmed.
+    pub fn tell_offset(&self, told: Told) {
+        let mut state = self.lock();
+        if state.told.as_ref() != Some(&told) {
+            state.told = Some(told);
+            drop(state);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Topics that records were written to.
+    pub fn tell_topics(&self, topics: Vec<String>) {
+        if topics.is_empty() {
+            return;
+        }
+        let mut state = self.lock();
+        let room = TOPICS_MAX.saturating_sub(state.topics.len());
+        state.topics.extend(topics.into_iter().take(room));
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Waits until something is told; for one who waits at a time.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// The offset that was told last.
+    #[must_use]
+    pub fn told(&self) -> Option<Told> {
+        self.lock().told.clone()
+    }
+
+    /// The same, as far as the position goes: what another pipeline of this task goes on from.
+    #[must_use]
+    pub fn offset(&self) -> Option<SourceOffset> {
+        self.lock().told.as_ref().map(|told| told.moved.as_ref().unwrap_or(&told.offset).clone())
+    }
+
+    /// Takes the topics that were told since the last call.
+    #[must_use]
+    pub fn take_topics(&self) -> BTreeSet<String> {
+        std::mem::take(&mut self.lock().topics)
+    }
+
+    /// Nothing panics while it holds the lock.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The pipeline's end: follows the stream, and tells what Kafka has confirmed of it.
+#[derive(Debug)]
+pub struct Reporter {
+    connector: String,
+    tracker: OffsetTracker,
+    written: Arc<Written>,
+    /// Position of the message that is being handled.
+    message_lsn: Lsn,
+}
+
+impl Reporter {
+    /// What `stored` covers is not published again; what is published is told to `written`.
+    #[must_use]
+    pub fn new(connector: &str, stored: Option<SourceOffset>, written: Arc<Written>) -> Self {
+        let tracker = OffsetTracker::resuming(stored);
+        Self { connector: connector.to_owned(), tracker, written, message_lsn: Lsn::ZERO }
+    }
+
+    /// Compares the stored offset with the slot that a stream is about to begin from, and says what follows.
+    pub fn begin_stream(&mut self, slot_lsn: Option<Lsn>, wal_end: Lsn) {
+        self.tracker.begin(slot_lsn, wal_end).report(&self.connector);
+    }
+
+    /// A message is about to be handled.
+    pub fn received(&mut self, lsn: Lsn) {
+        self.message_lsn = lsn;
+    }
+
+    /// A transaction begins.
+    pub fn begin_transaction(&mut self, begin: &Begin) {
+        let commit_time_us = begin.commit_time_us.saturating_add(POSTGRES_EPOCH_US);
+        self.tracker.begin_transaction(begin.xid, begin.commit_lsn, commit_time_us);
+    }
+
+    /// A transaction was read to its end.
+    pub fn end_transaction(&mut self, end_lsn: Lsn) {
+        if let Some(changes) = self.tracker.end_transaction(end_lsn) {
+            tracing::info!(
+                connector.name = self.connector,
+                changes,
+                lsn = %end_lsn,
+                "skipped the changes that the stored source offset covers; everything from here on is new"
+            );
+        }
+    }
+
+    /// A captured change was read; true: the stored offset covers it, it was published before.
+    pub fn change(&mut self, operation: Operation) -> bool {
+        self.tracker.change(self.message_lsn, operation_name(operation))
+    }
+
+    /// A record of the change that was read last was published.
+    pub fn published(&mut self, sequence: Sequence, topic: &str) {
+        self.tracker.published(sequence, topic);
+    }
+
+    /// Takes in what is confirmed.
+    pub fn confirm(&mut self, progress: &Progress) {
+        self.tracker.confirm(progress.oldest_unconfirmed());
+    }
+
+    /// Tells what is confirmed.
+    pub fn tell(&mut self, progress: &Progress) {
+        if let Some(told) = self.tracker.told(progress.confirmed_lsn()) {
+            self.written.tell_offset(told);
+        }
+        self.written.tell_topics(self.tracker.take_topics(progress.oldest_unconfirmed()));
+    }
+
+    /// Tells that a snapshot as of `lsn`, which found rows, is published and confirmed.
+    pub fn tell_snapshot(&mut self, progress: &Progress, lsn: Lsn, transaction_id: Option<u64>) {
+        self.tell(progress);
+        let offset = SourceOffset::of_snapshot(lsn, transaction_id, now_us());
+        self.written.tell_offset(Told { offset, moved: None });
+    }
+}
+
+/// As source offsets name it.
+const fn operation_name(operation: Operation) -> &'static str {
+    match operation {
+        Operation::Read | Operation::Create => "INSERT",
+        Operation::Update => "UPDATE",
+        Operation::Delete => "DELETE",
+        Operation::Truncate => "TRUNCATE",
+    }
+}
