@@ -14,6 +14,10 @@ mod stream;
 
 #[path = "it/connect_api.rs"]
 mod connect_api;
+#[path = "it/connect_clients.rs"]
+mod connect_clients;
+#[path = "it/connect_offsets.rs"]
+mod connect_offsets;
 #[path = "it/connect_slot_holder.rs"]
 mod connect_slot_holder;
 #[path = "it/connect_transcript_compare.rs"]

@@ -71,14 +71,14 @@ impl Herder {
         Ok(ActiveTopics::from([(name.to_owned(), TopicList { topics })]))
     }
 
-    pub(super) async fn reset_topics(&self, name: &str) -> Result<(), ConnectError> {
+    pub(super) fn reset_topics(&self, name: &str) -> Result<(), ConnectError> {
         let mut known = self.topics(name)?;
         if !allows_topic_reset(&self.worker) {
             return Err(ConnectError::forbidden("Topic tracking reset is disabled."));
         }
         for topic in known.remove(name).map(|list| list.topics).unwrap_or_default() {
             let key = StatusKey::Topic { connector: name.to_owned(), topic };
-            self.storage.write_status(&key, None).await;
+            self.storage.write_status(&key, None);
         }
         Ok(())
     }

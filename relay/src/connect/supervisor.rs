@@ -145,16 +145,16 @@ impl Supervisor {
         let again = events.configured != seen.configured
             || events.connector_restarts != seen.connector_restarts;
         if again && self.connector.is_some() {
-            self.tell_connector(State::Unassigned, None).await;
+            self.tell_connector(State::Unassigned, None);
             if announced {
-                self.tell_connector(State::Restarting, None).await;
+                self.tell_connector(State::Restarting, None);
             }
         }
         let restart_task = events.task_restarts != seen.task_restarts && self.task.is_some();
         if restart_task {
-            self.tell_task(State::Unassigned, None).await;
+            self.tell_task(State::Unassigned, None);
             if announced {
-                self.tell_task(State::Restarting, None).await;
+                self.tell_task(State::Restarting, None);
             }
         }
         self.progress.send_modify(|progress| progress.announced = events.announced);
@@ -172,12 +172,12 @@ impl Supervisor {
         if let Some(trace) = null_option(properties) {
             if self.connector != Some(State::Failed) {
                 tracing::error!(connector.name = self.name, trace, "the connector failed");
-                self.tell_connector(State::Failed, Some(trace)).await;
+                self.tell_connector(State::Failed, Some(trace));
             }
             return;
         }
         if self.connector != Some(State::Running) {
-            self.tell_connector(State::Running, None).await;
+            self.tell_connector(State::Running, None);
         }
         let wanted = task_properties(properties);
         if desired.committed.as_ref() == Some(&wanted) {
@@ -210,7 +210,7 @@ impl Supervisor {
             }
             Err(trace) => {
                 tracing::error!(connector.name = self.name, trace, "the task cannot start");
-                self.tell_task(State::Failed, Some(trace)).await;
+                self.tell_task(State::Failed, Some(trace));
                 Phase::Failed
             }
         };
@@ -254,7 +254,7 @@ impl Supervisor {
     /// A failed task stays failed through a pause; only a restart or another configuration helps it.
     async fn pause(&mut self, desired: &Desired, restart_task: bool) {
         if self.connector != Some(State::Paused) {
-            self.tell_connector(State::Paused, None).await;
+            self.tell_connector(State::Paused, None);
         }
         let Some(committed) = &desired.committed else { return self.end_task().await };
         match &self.task {
@@ -264,12 +264,12 @@ impl Supervisor {
         }
         self.halt().await;
         self.task = Some(Task { properties: committed.clone(), phase: Phase::Paused });
-        self.tell_task(State::Paused, None).await;
+        self.tell_task(State::Paused, None);
     }
 
     async fn stop(&mut self, desired: &Desired) {
         if self.connector != Some(State::Stopped) {
-            self.tell_connector(State::Stopped, None).await;
+            self.tell_connector(State::Stopped, None);
         }
         self.end_task().await;
         self.progress.send_modify(|progress| progress.is_stopped = true);
@@ -287,31 +287,31 @@ impl Supervisor {
             return;
         }
         self.halt().await;
-        self.tell_task(State::Unassigned, None).await;
+        self.tell_task(State::Unassigned, None);
         let key = StatusKey::Task(self.name.clone(), TASK);
-        self.storage.write_status(&key, None).await;
+        self.storage.write_status(&key, None);
     }
 
     async fn remove(&mut self) {
-        self.tell_connector(State::Unassigned, None).await;
+        self.tell_connector(State::Unassigned, None);
         self.end_task().await;
-        self.forget_topics().await;
+        self.forget_topics();
         let tasks: Vec<u32> = self.storage.statuses().tasks(&self.name).map(|(id, _)| id).collect();
         for id in tasks {
             let key = StatusKey::Task(self.name.clone(), id);
-            self.storage.write_status(&key, None).await;
+            self.storage.write_status(&key, None);
         }
         let key = StatusKey::Connector(self.name.clone());
-        self.storage.write_status(&key, None).await;
+        self.storage.write_status(&key, None);
         self.connector = None;
         tracing::info!(connector.name = self.name, "connector removed");
     }
 
-    async fn forget_topics(&self) {
+    fn forget_topics(&self) {
         let topics: Vec<String> = self.storage.statuses().topics(&self.name).cloned().collect();
         for topic in topics {
             let key = StatusKey::Topic { connector: self.name.clone(), topic };
-            self.storage.write_status(&key, None).await;
+            self.storage.write_status(&key, None);
         }
     }
 
@@ -322,9 +322,9 @@ impl Supervisor {
             // Of two workers with the same topics one streams and says so; the other stands by in silence.
             TaskState::Waiting { .. } if self.another_runs_it() => return,
             TaskState::Waiting { reason } => {
-                return self.tell_task(State::Unassigned, Some(format!("waiting: {reason}"))).await;
+                return self.tell_task(State::Unassigned, Some(format!("waiting: {reason}")));
             }
-            TaskState::Running => return self.tell_task(State::Running, None).await,
+            TaskState::Running => return self.tell_task(State::Running, None),
             TaskState::Failed { trace } => trace,
             TaskState::Stopped => "the task stopped without being asked to".to_owned(),
         };
@@ -337,7 +337,7 @@ impl Supervisor {
         if let Some(task) = &mut self.task {
             task.phase = Phase::Failed;
         }
-        self.tell_task(State::Failed, Some(trace)).await;
+        self.tell_task(State::Failed, Some(trace));
     }
 
     fn another_runs_it(&self) -> bool {
@@ -370,10 +370,10 @@ impl Supervisor {
     async fn drain(mut self) {
         self.halt().await;
         if self.task.is_some() {
-            self.tell_task(State::Unassigned, None).await;
+            self.tell_task(State::Unassigned, None);
         }
         if self.connector.is_some() {
-            self.tell_connector(State::Unassigned, None).await;
+            self.tell_connector(State::Unassigned, None);
         }
     }
 
@@ -385,20 +385,20 @@ impl Supervisor {
         ConnectorConfig::parse(&resolved, &self.worker).map_err(|errors| problems(&errors))
     }
 
-    async fn tell_connector(&mut self, state: State, trace: Option<String>) {
+    fn tell_connector(&mut self, state: State, trace: Option<String>) {
         self.connector = Some(state);
         let status = self.status(state, trace);
         let key = StatusKey::Connector(self.name.clone());
-        self.storage.write_status(&key, Some(&status)).await;
+        self.storage.write_status(&key, Some(&status));
     }
 
-    async fn tell_task(&self, state: State, trace: Option<String>) {
+    fn tell_task(&self, state: State, trace: Option<String>) {
         let mut status = self.status(state, trace);
         if state == State::Failed {
             status.version = Some(plugins::DEBEZIUM_VERSION.to_owned());
         }
         let key = StatusKey::Task(self.name.clone(), TASK);
-        self.storage.write_status(&key, Some(&status)).await;
+        self.storage.write_status(&key, Some(&status));
     }
 
     fn status(&self, state: State, trace: Option<String>) -> Status {

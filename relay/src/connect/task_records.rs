@@ -106,7 +106,7 @@ impl Storing {
                 biased;
                 () = stop.cancelled() => break,
                 () = self.written.changed() => {
-                    self.store_topics().await;
+                    self.store_topics();
                     due.get_or_insert_with(|| Instant::now() + self.interval);
                 }
                 () = flush, if due.is_some() => {
@@ -115,11 +115,11 @@ impl Storing {
                 }
             }
         }
-        self.store_topics().await;
+        self.store_topics();
         self.store_offset(true).await;
     }
 
-    async fn store_topics(&self) {
+    fn store_topics(&self) {
         let topics = self.written.take_topics();
         if !self.tracks_topics {
             return;
@@ -131,7 +131,7 @@ impl Storing {
             let now_ms = chrono::Utc::now().timestamp_millis();
             let value = topic_value(&self.connector, &topic, now_ms);
             let key = StatusKey::Topic { connector: self.connector.clone(), topic };
-            self.storage.write_status_value(&key, Some(value)).await;
+            self.storage.write_status_value(&key, Some(value));
         }
     }
 

@@ -84,7 +84,7 @@ async fn more(herder: &Arc<Herder>, call: &Call) -> Answered {
         }
         ("GET", Resource::Topics(name)) => Ok(answer::json(&herder.topics(name)?)),
         ("PUT", Resource::TopicsReset(name)) => {
-            herder.reset_topics(name).await?;
+            herder.reset_topics(name)?;
             Ok(answer::empty(202))
         }
         ("GET", Resource::Plugins) => {

@@ -3,6 +3,7 @@
 mod config_records;
 mod kafka;
 mod offset_records;
+mod status_queue;
 mod status_records;
 mod topic_log;
 
@@ -12,6 +13,7 @@ use anyhow::{Context, bail};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use self::status_queue::StatusQueue;
 use self::topic_log::TopicLog;
 use crate::config::WorkerConfig;
 
@@ -23,11 +25,6 @@ pub(super) use self::offset_records::{OffsetState, offset_key, server_key};
 pub(super) use self::status_records::{State, Status, StatusKey, StatusState, topic_value};
 pub(super) use self::topic_log::WriteError;
 
-/// Statuses that wait to be written; more of them make the connector that wants to write one wait.
-const STATUS_QUEUE: usize = 256;
-/// Attempts to write a status before it is given up: the next one of the same connector replaces it anyway.
-const STATUS_WRITE_ATTEMPTS: u32 = 3;
-
 /// The three storage topics, followed.
 pub(super) struct Storage {
     config: Arc<Mutex<ConfigState>>,
@@ -35,19 +32,9 @@ pub(super) struct Storage {
     offsets: Arc<Mutex<OffsetState>>,
     config_log: TopicLog,
     offset_log: TopicLog,
-    status_writes: mpsc::Sender<StatusWrite>,
-    status_writer: Mutex<Option<JoinHandle<()>>>,
+    status_queue: Arc<StatusQueue>,
+    status_writer: JoinHandle<()>,
     cluster_id: Option<String>,
-}
-
-/// A status record to write, in order.
-enum StatusWrite {
-    Record {
-        key: String,
-        value: Option<Vec<u8>>,
-    },
-    /// Everything before this has been written.
-    Flushed(tokio::sync::oneshot::Sender<()>),
 }
 
 impl Storage {
@@ -84,16 +71,17 @@ impl Storage {
         tokio::join!(config_log.caught_up(), offset_log.caught_up(), status_log.caught_up());
         // What was read so far is in the state already; replaying it would remove and restart connectors of the past.
         while changes.try_recv().is_ok() {}
-        let (status_writes, receiver) = mpsc::channel(STATUS_QUEUE);
-        let status_writer = tokio::spawn(write_statuses(status_log, receiver));
+        let status_queue = Arc::new(StatusQueue::default());
+        let queue = Arc::clone(&status_queue);
+        let status_writer = tokio::spawn(async move { queue.write_all(&status_log).await });
         let storage = Self {
             config,
             statuses,
             offsets,
             config_log,
             offset_log,
-            status_writes,
-            status_writer: Mutex::new(Some(status_writer)),
+            status_queue,
+            status_writer,
             cluster_id: cluster.id,
         };
         Ok((storage, changes))
@@ -133,24 +121,19 @@ impl Storage {
     }
 
     /// Queues a status; it is written in order, and retried while Kafka is away.
-    pub(super) async fn write_status(&self, key: &StatusKey, status: Option<&Status>) {
+    pub(super) fn write_status(&self, key: &StatusKey, status: Option<&Status>) {
         let value = status.and_then(|status| serde_json::to_vec(status).ok());
-        self.write_status_value(key, value).await;
+        self.write_status_value(key, value);
     }
 
     /// Queues a record of the status topic that is no status; `None` is a tombstone.
-    pub(super) async fn write_status_value(&self, key: &StatusKey, value: Option<Vec<u8>>) {
-        let write = StatusWrite::Record { key: key.to_text(), value };
-        // The writer ends only with the process.
-        let _ = self.status_writes.send(write).await;
+    pub(super) fn write_status_value(&self, key: &StatusKey, value: Option<Vec<u8>>) {
+        self.status_queue.push(key.to_text(), value);
     }
 
     /// Waits until every status queued so far has been written.
     pub(super) async fn flush_statuses(&self) {
-        let (done, written) = tokio::sync::oneshot::channel();
-        if self.status_writes.send(StatusWrite::Flushed(done)).await.is_ok() {
-            let _ = written.await;
-        }
+        self.status_queue.flushed().await;
     }
 
     /// Kafka Connect's workers sign the requests among themselves with a key that is in the config topic.
@@ -170,9 +153,7 @@ impl Storage {
 
 impl Drop for Storage {
     fn drop(&mut self) {
-        if let Some(writer) = lock(&self.status_writer).take() {
-            writer.abort();
-        }
+        self.status_writer.abort();
     }
 }
 
@@ -218,24 +199,6 @@ fn offset_reader() -> (Arc<Mutex<OffsetState>>, Apply) {
         }
     };
     (state, Box::new(apply))
-}
-
-async fn write_statuses(log: TopicLog, mut writes: mpsc::Receiver<StatusWrite>) {
-    while let Some(write) = writes.recv().await {
-        match write {
-            StatusWrite::Flushed(done) => drop(done.send(())),
-            StatusWrite::Record { key, value } => {
-                for attempt in 1..=STATUS_WRITE_ATTEMPTS {
-                    match log.write(&key, value.as_deref()).await {
-                        Ok(()) => break,
-                        Err(error) => {
-                            tracing::warn!(kafka.key = key, attempt, %error, "a status was not written");
-                        }
-                    }
-                }
-            }
-        }
-    }
 }
 
 /// A panic in a reader has been logged where it happened; what it left is still the best that is known.
