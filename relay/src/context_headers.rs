@@ -8,7 +8,7 @@ use event_router::data::{Schema, Type, Value};
 
 use crate::connector_config::ConnectorConfig;
 
-/// The headers that stand before all others, or none when they are switched off.
+/// The headers that stand behind those of a changed key and before all others, or none when they are switched off.
 #[derive(Debug, Clone, Default)]
 pub struct ContextHeaders(Vec<Header<'static>>);
 
@@ -32,9 +32,8 @@ impl ContextHeaders {
         ])
     }
 
-    /// The headers for one change.
-    #[must_use]
-    pub fn get(&self) -> Vec<Header<'static>> {
-        self.0.clone()
+    /// Appends the headers to those of a change.
+    pub fn append_to<'r>(&self, headers: &mut Vec<Header<'r>>) {
+        headers.extend(self.0.iter().cloned());
     }
 }

@@ -7,12 +7,14 @@ pub mod columns;
 pub mod context_headers;
 
 pub mod convert;
+pub mod events;
 pub mod record;
 
 pub mod sink;
 
 pub mod position;
 pub mod progress;
+pub mod provenance;
 pub mod source_offset;
 pub mod written;
 

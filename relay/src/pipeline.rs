@@ -1,25 +1,26 @@
 //! The sentence: source -> decode -> route -> convert -> sink -> acknowledge.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
-use event_router::change::{Change, Operation, Row};
-use event_router::{Outcome, Router, Skipped};
 use pgoutput::frame::Frame;
-use pgoutput::{Lsn, Message, Relation, Tuple};
+use pgoutput::{LogicalMessage, Lsn, Message, Relation};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::connector_config::ConnectorConfig;
-use crate::context_headers::ContextHeaders;
+use crate::events::{EventError, Events, RowChange, Stage};
 use crate::position::Position;
 use crate::progress::{NotInFlight, Progress, Sequence};
+use crate::provenance::Provenance;
 use crate::record::Record;
 use crate::sink::{Confirmation, PublishError, Sink, SinkError};
 use crate::source::connection::Connection;
-use crate::source::relations::{CapturedTable, Relations};
+use crate::source::relations::Relations;
 use crate::source::wal::{WalStream, now_us};
 use crate::source::{SourceError, slot::SystemIdentity};
-use crate::written::Reporter;
+use crate::written::{MESSAGE_KIND, Reporter};
 
 /// The shortest time between two acknowledgements: ten a second cost nothing, and what a crash repeats is what was
 /// confirmed since the last one.
@@ -44,7 +45,8 @@ pub enum PipelineError {
     Sink(#[from] SinkError),
     /// A row that cannot become a record.
     #[error(
-        "a change of table {table} at {commit_lsn} (position of its commit, transaction {xid}) cannot be published: {reason}"
+        "a change of table {table} at {commit_lsn} (position of its commit, transaction {xid}) cannot be published, \
+         failing in stage '{stage}': {reason}"
     )]
     Row {
         /// Schema and name of the table.
@@ -53,7 +55,9 @@ pub enum PipelineError {
         commit_lsn: Lsn,
         /// The transaction's id.
         xid: u32,
-        /// Which step failed, and why.
+        /// Which step failed, in Connect's words.
+        stage: Stage,
+        /// Why.
         reason: String,
     },
     /// The sink broke its contract.
@@ -73,10 +77,10 @@ pub struct Drained {
 }
 
 /// The transaction that is being read.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Transaction {
-    commit_lsn: Lsn,
-    xid: u32,
+    /// What is the same for all of its changes.
+    provenance: Provenance,
     /// Captured changes so far: the index of the next one is one higher.
     changes: u64,
 }
@@ -84,13 +88,12 @@ struct Transaction {
 /// What connects one source with one sink, over the life of a task: it survives a lost connection to PostgreSQL.
 pub struct Pipeline<'c, S> {
     config: &'c ConnectorConfig,
-    context_headers: ContextHeaders,
-    router: Router,
+    events: Events<'c>,
     sink: S,
     progress: Progress,
     confirmations: Vec<Confirmation>,
-    /// A record that the sink had no room for: nothing is read until it has.
-    held: Option<Record>,
+    /// Records of one change that the sink had no room for: nothing is read until it has.
+    held: VecDeque<Record>,
     relations: Relations,
     transaction: Option<Transaction>,
     /// The last change that was published (or needed no record), and in which history of WAL.
@@ -111,13 +114,11 @@ impl<'c, S: Sink> Pipeline<'c, S> {
     pub fn new(config: &'c ConnectorConfig, sink: S, reporter: Reporter) -> Self {
         Self {
             config,
-            context_headers: ContextHeaders::new(config),
-            router: Router::new(config.router.clone())
-                .write_json(config.converters.writes_plain_json()),
+            events: Events::new(config),
             sink,
             progress: Progress::default(),
             confirmations: Vec::new(),
-            held: None,
+            held: VecDeque::new(),
             relations: Relations::default(),
             transaction: None,
             position: Position::default(),
@@ -193,7 +194,7 @@ impl<'c, S: Sink> Pipeline<'c, S> {
         loop {
             self.take_confirmations()?;
             self.publish_held()?;
-            if self.held.is_none() && self.progress.in_flight() == 0 {
+            if self.held.is_empty() && self.progress.in_flight() == 0 {
                 return Ok(());
             }
             self.sink.confirmed().await;
@@ -222,10 +223,11 @@ impl<'c, S: Sink> Pipeline<'c, S> {
         row: &[Option<String>],
     ) -> Result<(), PipelineError> {
         let Some(captured) = self.relations.captured(relation_id) else { return Ok(()) };
-        let transaction = Transaction { commit_lsn: Lsn::ZERO, xid: 0, changes: 0 };
-        self.route(&captured, Operation::Read, Some(&captured.text_row(row)), transaction)?;
+        let provenance = Provenance { commit_ts_us: now_us(), ..Provenance::default() };
+        let read = self.events.read(&captured, row, &provenance, &mut self.held);
+        self.publish_made(read, &provenance)?;
         self.take_confirmations()?;
-        while self.held.is_some() {
+        while !self.held.is_empty() {
             self.sink.confirmed().await;
             self.take_confirmations()?;
             self.publish_held()?;
@@ -255,7 +257,7 @@ impl<'c, S: Sink> Pipeline<'c, S> {
 
     /// What a stop leaves behind when there is no stream to drain to.
     pub fn undrained(&self) -> Drained {
-        let left = self.progress.in_flight() + usize::from(self.held.is_some());
+        let left = self.progress.in_flight() + self.held.len();
         Drained { drained: 0, left, confirmed_lsn: self.acknowledged_lsn }
     }
 
@@ -279,7 +281,7 @@ impl<'c, S: Sink> Pipeline<'c, S> {
                         Message::Relation(relation) => {
                             self.relations.learn(&relation, self.config).await?;
                         }
-                        message => self.handle(&message)?,
+                        message => self.handle(&message, data.start_lsn)?,
                     }
                 }
                 Some(Frame::Keepalive(keepalive)) => {
@@ -296,12 +298,17 @@ impl<'c, S: Sink> Pipeline<'c, S> {
         Ok(())
     }
 
-    fn handle(&mut self, message: &Message<'_>) -> Result<(), PipelineError> {
+    fn handle(&mut self, message: &Message<'_>, lsn: Lsn) -> Result<(), PipelineError> {
         match message {
             Message::Begin(begin) => {
-                let (commit_lsn, xid) = (begin.commit_lsn, begin.xid);
-                self.transaction = Some(Transaction { commit_lsn, xid, changes: 0 });
+                let provenance = Provenance::of_transaction(begin, self.reporter.last_commit());
+                self.transaction = Some(Transaction { provenance, changes: 0 });
                 self.reporter.begin_transaction(begin);
+            }
+            Message::Origin(origin) => {
+                if let Some(transaction) = &mut self.transaction {
+                    transaction.provenance.origin = Some(Arc::new(origin.into()));
+                }
             }
             Message::Commit(commit) => {
                 self.transaction = None;
@@ -309,19 +316,22 @@ impl<'c, S: Sink> Pipeline<'c, S> {
                 self.reporter.end_transaction(commit.end_lsn);
             }
             Message::Insert(insert) => {
-                self.change(insert.relation_id, Operation::Create, Some(insert.new))?;
+                self.change(insert.relation_id, RowChange::Insert(insert.new), lsn)?;
             }
             Message::Update(update) => {
-                self.change(update.relation_id, Operation::Update, Some(update.new))?;
+                self.change(update.relation_id, RowChange::Update(update.old, update.new), lsn)?;
             }
-            Message::Delete(delete) => self.change(delete.relation_id, Operation::Delete, None)?,
-            // Debezium skips truncates unless skipped.operations says otherwise, and the catalogue tells more of a
-            // type than its name.
-            Message::Truncate(_)
-            | Message::LogicalMessage(_)
-            | Message::Origin(_)
-            | Message::Type(_)
-            | Message::Relation(_) => {}
+            Message::Delete(delete) => {
+                self.change(delete.relation_id, RowChange::Delete(delete.old), lsn)?;
+            }
+            Message::Truncate(truncate) => {
+                for relation_id in &truncate.relation_ids {
+                    self.change(*relation_id, RowChange::Truncate, lsn)?;
+                }
+            }
+            Message::LogicalMessage(message) => self.logical_message(message, lsn)?,
+            // The catalogue tells more of a type than its name.
+            Message::Type(_) | Message::Relation(_) => {}
         }
         Ok(())
     }
@@ -329,83 +339,84 @@ impl<'c, S: Sink> Pipeline<'c, S> {
     fn change(
         &mut self,
         relation_id: u32,
-        operation: Operation,
-        after: Option<Tuple<'_>>,
+        change: RowChange<'_>,
+        lsn: Lsn,
     ) -> Result<(), PipelineError> {
         let Some(captured) = self.relations.captured(relation_id) else { return Ok(()) };
+        let Some(provenance) = self.next_change(lsn, change.kind())? else { return Ok(()) };
+        let made = self.events.change(&captured, change, &provenance, &mut self.held);
+        self.publish_made(made, &provenance)
+    }
+
+    fn logical_message(
+        &mut self,
+        message: &LogicalMessage<'_>,
+        lsn: Lsn,
+    ) -> Result<(), PipelineError> {
+        if !self.config.events.passes_messages(message.prefix) {
+            return Ok(());
+        }
+        let provenance = if message.transactional {
+            self.next_change(lsn, MESSAGE_KIND)?
+        } else {
+            // It is no part of a transaction: Debezium counts it as a commit of its own.
+            let commit_ts_us = now_us();
+            let covered = self.reporter.lone_message(lsn, commit_ts_us);
+            let is_new = self.position.advance(lsn, 1) && !covered;
+            is_new.then(|| Provenance::of_lone_message(lsn, commit_ts_us))
+        };
+        let Some(provenance) = provenance else { return Ok(()) };
+        let made = self.events.message(message, &provenance, &mut self.held);
+        self.publish_made(made, &provenance)
+    }
+
+    /// Counts a change of the transaction; none when it was published before.
+    fn next_change(
+        &mut self,
+        lsn: Lsn,
+        kind: &'static str,
+    ) -> Result<Option<Provenance>, PipelineError> {
         let Some(transaction) = &mut self.transaction else {
             let reason = "a change came outside of a transaction".to_owned();
             return Err(SourceError::Protocol(reason).into());
         };
         transaction.changes += 1;
-        let transaction = *transaction;
-        let covered = self.reporter.change(operation);
-        if !self.position.advance(transaction.commit_lsn, transaction.changes) || covered {
-            return Ok(());
-        }
-        match after.map(|tuple| captured.row(tuple)) {
-            Some(row) => self.route(&captured, operation, Some(&row), transaction),
-            None => self.route(&captured, operation, None, transaction),
-        }
+        let covered = self.reporter.change(kind);
+        let is_new = self.position.advance(transaction.provenance.commit_lsn, transaction.changes);
+        Ok((is_new && !covered).then(|| Provenance { lsn, ..transaction.provenance.clone() }))
     }
 
-    /// Route, convert, publish.
-    fn route<'a>(
+    /// Publishes the records of a change, also those that were made before it failed.
+    fn publish_made(
         &mut self,
-        captured: &CapturedTable,
-        operation: Operation,
-        after: Option<&dyn Row<'a>>,
-        transaction: Transaction,
+        made: Result<(), EventError>,
+        provenance: &Provenance,
     ) -> Result<(), PipelineError> {
-        let Transaction { commit_lsn, xid, .. } = transaction;
-        let table = &captured.table;
-        let fail = |reason: String| {
-            let table = format!("{}.{}", table.schema, table.name);
-            PipelineError::Row { table, commit_lsn, xid, reason }
-        };
-        let change = Change {
-            table,
-            operation,
-            after,
-            event_ts_ms: now_us() / 1000,
-            headers: self.context_headers.get(),
-        };
-        let outcome = self.router.route(change);
-        let event = match outcome.map_err(|error| fail(format!("routing failed: {error}")))? {
-            Outcome::Skipped(skipped) => {
-                report_skipped(skipped, &table.name, commit_lsn);
-                return Ok(());
-            }
-            Outcome::Routed(event, warnings) => {
-                for warning in warnings {
-                    let message = warning.message();
-                    tracing::warn!(lsn = %commit_lsn, table = table.name, "{message}");
-                }
-                *event
-            }
-        };
-        let record = self.config.converters.convert(event);
-        self.publish(record.map_err(|error| fail(format!("conversion failed: {error}")))?)
+        self.publish_held()?;
+        made.map_err(|EventError { table, stage, reason }| {
+            let (commit_lsn, xid) = (provenance.commit_lsn, provenance.xid.unwrap_or_default());
+            PipelineError::Row { table, commit_lsn, xid, stage, reason }
+        })
     }
 
-    fn publish(&mut self, record: Record) -> Result<(), PipelineError> {
-        let sequence: Sequence = self.progress.publish();
-        match self.sink.publish(sequence, &record) {
-            Ok(()) => {
-                self.published += 1;
-                self.reporter.published(sequence, &record.topic);
+    /// Hands records to the sink, as long as it has room.
+    fn publish_held(&mut self) -> Result<(), PipelineError> {
+        while let Some(record) = self.held.front() {
+            let sequence: Sequence = self.progress.publish();
+            match self.sink.publish(sequence, record) {
+                Ok(()) => {
+                    self.published += 1;
+                    self.reporter.published(sequence, &record.topic);
+                    self.held.pop_front();
+                }
+                Err(PublishError::Full) => {
+                    self.progress.unpublish();
+                    break;
+                }
+                Err(PublishError::Refused(error)) => return Err(error.into()),
             }
-            Err(PublishError::Full) => {
-                self.progress.unpublish();
-                self.held = Some(record);
-            }
-            Err(PublishError::Refused(error)) => return Err(error.into()),
         }
         Ok(())
-    }
-
-    fn publish_held(&mut self) -> Result<(), PipelineError> {
-        self.held.take().map_or(Ok(()), |record| self.publish(record))
     }
 
     fn take_confirmations(&mut self) -> Result<(), PipelineError> {
@@ -452,12 +463,12 @@ impl<'c, S: Sink> Pipeline<'c, S> {
     }
 
     fn has_room(&self) -> bool {
-        self.held.is_none() && self.progress.in_flight() < IN_FLIGHT_MAX
+        self.held.is_empty() && self.progress.in_flight() < IN_FLIGHT_MAX
     }
 
     /// No transaction is half published, and every record is confirmed.
     fn is_drained(&self) -> bool {
-        self.transaction.is_none() && self.held.is_none() && self.progress.in_flight() == 0
+        self.transaction.is_none() && self.held.is_empty() && self.progress.in_flight() == 0
     }
 
     async fn finish(
@@ -469,18 +480,5 @@ impl<'c, S: Sink> Pipeline<'c, S> {
         let undrained = self.undrained();
         let drained = (self.published - published_before).saturating_sub(undrained.left as u64);
         Ok(Drained { drained, ..undrained })
-    }
-}
-
-/// As Debezium: a delete is what an outbox does, an update is not.
-fn report_skipped(skipped: Skipped, table: &str, commit_lsn: Lsn) {
-    match skipped {
-        Skipped::Delete => {}
-        Skipped::UpdateWarned => {
-            tracing::warn!(lsn = %commit_lsn, table, "Unexpected update message received and ignored");
-        }
-        Skipped::UpdateReported => {
-            tracing::error!(lsn = %commit_lsn, table, "Unexpected update message received and ignored");
-        }
     }
 }

@@ -108,7 +108,8 @@ struct Change {
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Transaction {
-    xid: u32,
+    /// None: a message outside of transactions.
+    xid: Option<u64>,
     commit_lsn: Lsn,
     commit_time_us: i64,
     /// Known once it was read to its end.
@@ -123,7 +124,7 @@ impl Change {
             message_type: Some(self.message_type.to_owned()),
             lsn_commit: self.commit_before.map(Lsn::as_u64),
             lsn: Some(self.lsn.as_u64()),
-            transaction_id: Some(self.transaction.xid.into()),
+            transaction_id: self.transaction.xid,
             ts_usec: Some(self.transaction.commit_time_us),
             ..SourceOffset::default()
         }
@@ -178,7 +179,7 @@ impl OffsetTracker {
     }
 
     /// A transaction begins.
-    pub fn begin_transaction(&mut self, xid: u32, commit_lsn: Lsn, commit_time_us: i64) {
+    pub fn begin_transaction(&mut self, xid: Option<u64>, commit_lsn: Lsn, commit_time_us: i64) {
         self.transaction = Transaction { xid, commit_lsn, commit_time_us, end_lsn: None };
     }
 
@@ -198,6 +199,12 @@ impl OffsetTracker {
             self.stored = None;
         }
         resumed.then(|| std::mem::take(&mut self.skipped)).filter(|skipped| *skipped > 0)
+    }
+
+    /// Where the last transaction ended.
+    #[must_use]
+    pub const fn last_commit(&self) -> Option<Lsn> {
+        self.last_commit
     }
 
     /// A captured change was read at `lsn`; true: the stored offset covers it, it was published before.
@@ -225,8 +232,7 @@ impl OffsetTracker {
     fn is_covered_within(&self, change: &Change) -> bool {
         let Some(stored) = &self.stored else { return false };
         let Some(position) = stored.position() else { return false };
-        let same = stored.message_type.is_some()
-            && stored.transaction_id == Some(change.transaction.xid.into());
+        let same = stored.message_type.is_some() && stored.transaction_id == change.transaction.xid;
         let handled = stored.lsn_events_processed.unwrap_or(1).max(1);
         same && (change.lsn < position
             || (change.lsn == position && change.events_at_lsn <= handled))
@@ -350,7 +356,7 @@ mod tests {
         commit: u64,
         changes: &[u64],
     ) -> Vec<u64> {
-        tracker.begin_transaction(xid, Lsn::new(commit), 5);
+        tracker.begin_transaction(Some(xid.into()), Lsn::new(commit), 5);
         let new = changes.iter().copied().filter(|lsn| !tracker.change(Lsn::new(*lsn), "INSERT"));
         let new = new.collect();
         tracker.end_transaction(Lsn::new(commit + 8));
@@ -390,7 +396,7 @@ mod tests {
     fn an_offset_is_told_when_all_records_up_to_it_are_confirmed() {
         let mut tracker = OffsetTracker::default();
         for (sequence, lsn) in (0..5).zip([10, 20, 30, 40, 50]) {
-            tracker.begin_transaction(1, Lsn::new(100), 0);
+            tracker.begin_transaction(Some(1), Lsn::new(100), 0);
             tracker.change(Lsn::new(lsn), "INSERT");
             tracker.published(sequence, "t");
         }

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use event_router::change::Operation;
 use pgoutput::Begin;
 use pgoutput::Lsn;
 use tokio::sync::Notify;
@@ -11,6 +10,9 @@ use tokio::sync::Notify;
 use crate::progress::{Progress, Sequence};
 use crate::source::wal::{POSTGRES_EPOCH_US, now_us};
 use crate::source_offset::{OffsetTracker, SourceOffset, Told};
+
+/// What source offsets call a logical decoding message.
+pub const MESSAGE_KIND: &str = "MESSAGE";
 
 /// Topics that wait to be taken; one that finds no room is told with its next record.
 const TOPICS_MAX: usize = 1_000;
@@ -111,7 +113,7 @@ impl Reporter {
     /// A transaction begins.
     pub fn begin_transaction(&mut self, begin: &Begin) {
         let commit_time_us = begin.commit_time_us.saturating_add(POSTGRES_EPOCH_US);
-        self.tracker.begin_transaction(begin.xid, begin.commit_lsn, commit_time_us);
+        self.tracker.begin_transaction(Some(begin.xid.into()), begin.commit_lsn, commit_time_us);
     }
 
     /// A transaction was read to its end.
@@ -127,8 +129,23 @@ impl Reporter {
     }
 
     /// A captured change was read; true: the stored offset covers it, it was published before.
-    pub fn change(&mut self, operation: Operation) -> bool {
-        self.tracker.change(self.message_lsn, operation_name(operation))
+    /// `kind` is what source offsets name it.
+    pub fn change(&mut self, kind: &'static str) -> bool {
+        self.tracker.change(self.message_lsn, kind)
+    }
+
+    /// A message outside of transactions was read; true: it was published before.
+    pub fn lone_message(&mut self, lsn: Lsn, now_us: i64) -> bool {
+        self.tracker.begin_transaction(None, lsn, now_us);
+        let covered = self.tracker.change(lsn, MESSAGE_KIND);
+        self.end_transaction(lsn);
+        covered
+    }
+
+    /// Where the last transaction ended.
+    #[must_use]
+    pub const fn last_commit(&self) -> Option<Lsn> {
+        self.tracker.last_commit()
     }
 
     /// A record of the change that was read last was published.
@@ -154,15 +171,5 @@ impl Reporter {
         self.tell(progress);
         let offset = SourceOffset::of_snapshot(lsn, transaction_id, now_us());
         self.written.tell_offset(Told { offset, moved: None });
-    }
-}
-
-/// As source offsets name it.
-const fn operation_name(operation: Operation) -> &'static str {
-    match operation {
-        Operation::Read | Operation::Create => "INSERT",
-        Operation::Update => "UPDATE",
-        Operation::Delete => "DELETE",
-        Operation::Truncate => "TRUNCATE",
     }
 }

@@ -14,19 +14,21 @@ use crate::router::Router;
 use crate::transform::{Predicate, Transform};
 
 /// A chain of transforms.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Chain {
     steps: Vec<Step>,
+    /// Of the change that is on its way.
+    warnings: Vec<Warning>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Step {
     predicate: Option<Predicate>,
     negate: bool,
     kind: StepKind,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum StepKind {
     Router(Box<Router>),
     /// The transform of the example of 2019.
@@ -37,7 +39,7 @@ enum StepKind {
 /// What enters the chain.
 pub enum Input<'c, 'a> {
     /// A change of a table.
-    Change(Box<RawChange<'c, 'a>>),
+    Change(RawChange<'c, 'a>),
     /// A tombstone, a message, a heartbeat: anything but a change.
     Event(Box<RoutedEvent<'a>>),
 }
@@ -52,6 +54,9 @@ pub struct Output<'a> {
     /// Lines for the log.
     pub warnings: Vec<Warning>,
 }
+
+/// What came through, or why nothing did.
+type Passed<'a> = (Option<Box<RoutedEvent<'a>>>, Option<Skipped>);
 
 impl Chain {
     /// Reads `transforms`, `transforms.*` and `predicates.*` of a connector's options. Names in problems and warnings
@@ -77,13 +82,24 @@ impl Chain {
         self
     }
 
+    /// Whether a router for all records comes first: then a deleted row and its tombstone make no event, whatever
+    /// follows.
+    #[must_use]
+    pub fn begins_with_router(&self) -> bool {
+        self.steps.first().is_some_and(|step| {
+            step.predicate.is_none() && matches!(step.kind, StepKind::Router(_))
+        })
+    }
+
     /// What was to be logged of a change that then failed.
     pub fn take_warnings(&mut self) -> Vec<Warning> {
-        let routers = self.steps.iter_mut().filter_map(|step| match &mut step.kind {
-            StepKind::Router(router) => Some(router),
-            _ => None,
-        });
-        routers.flat_map(|router| router.take_warnings()).collect()
+        let mut warnings = std::mem::take(&mut self.warnings);
+        for step in &mut self.steps {
+            if let StepKind::Router(router) = &mut step.kind {
+                warnings.append(&mut router.take_warnings());
+            }
+        }
+        warnings
     }
 
     /// Sends a change or an event through the chain.
@@ -91,35 +107,37 @@ impl Chain {
     /// # Errors
     /// When a transform fails, which stops the task in Connect.
     pub fn apply<'a>(&mut self, input: Input<'_, 'a>) -> Result<Output<'a>, RouteError> {
+        self.warnings.clear();
+        let (event, skipped) = self.pass(input)?;
+        Ok(Output { event, skipped, warnings: std::mem::take(&mut self.warnings) })
+    }
+
+    fn pass<'a>(&mut self, input: Input<'_, 'a>) -> Result<Passed<'a>, RouteError> {
         let mut input = input;
-        let mut warnings = Vec::new();
         for step in &mut self.steps {
             if !step.chooses(&input)? {
                 continue;
             }
             let event = match (&mut step.kind, input) {
                 (StepKind::Router(router), Input::Change(raw)) => {
-                    match router.route(raw.change.borrowed())? {
+                    match router.route(raw.change)? {
                         Outcome::Skipped(skipped) => {
-                            return Ok(Output { event: None, skipped: Some(skipped), warnings });
+                            return Ok((None, Some(skipped)));
                         }
                         Outcome::Routed(event, more) => {
-                            warnings.extend(more);
+                            self.warnings.extend(more);
                             event
                         }
                     }
                 }
                 // The router drops tombstones and lets everything else pass that is no change.
                 (StepKind::Router(_), Input::Event(event)) if event.value.is_null() => {
-                    return Ok(Output { event: None, skipped: None, warnings });
+                    return Ok((None, None));
                 }
                 (StepKind::Router(_) | StepKind::Legacy, Input::Event(event)) => event,
-                (StepKind::Legacy, Input::Change(raw)) => match route_like_2019(&raw)? {
+                (StepKind::Legacy, Input::Change(raw)) => match route_like_2019(raw.change)? {
                     Some(event) => Box::new(event),
-                    None => {
-                        let skipped = Some(Skipped::Delete);
-                        return Ok(Output { event: None, skipped, warnings });
-                    }
+                    None => return Ok((None, Some(Skipped::Delete))),
                 },
                 (StepKind::Other(transform), input) => {
                     let mut event = input.into_event()?;
@@ -129,7 +147,7 @@ impl Chain {
             };
             input = Input::Event(event);
         }
-        Ok(Output { event: Some(input.into_event()?), skipped: None, warnings })
+        Ok((Some(input.into_event()?), None))
     }
 }
 
@@ -137,7 +155,7 @@ impl Step {
     fn chooses(&self, input: &Input<'_, '_>) -> Result<bool, RouteError> {
         let Some(predicate) = &self.predicate else { return Ok(true) };
         let (topic, is_tombstone, headers): (&str, bool, &[Header<'_>]) = match input {
-            Input::Change(raw) => (&raw.topic, false, &raw.change.headers),
+            Input::Change(raw) => (raw.envelope.topic(), false, &raw.change.headers),
             Input::Event(event) => (&event.topic, event.value.is_null(), &event.headers),
         };
         Ok(predicate.test(topic, is_tombstone, headers)? != self.negate)
@@ -147,7 +165,7 @@ impl Step {
 impl<'a> Input<'_, 'a> {
     fn into_event(self) -> Result<Box<RoutedEvent<'a>>, RouteError> {
         match self {
-            Self::Change(raw) => Ok(Box::new(change_event(*raw)?)),
+            Self::Change(raw) => Ok(Box::new(change_event(raw)?)),
             Self::Event(event) => Ok(event),
         }
     }

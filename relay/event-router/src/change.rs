@@ -93,17 +93,3 @@ pub struct Change<'c, 'a> {
     /// Headers that the connector has set, for example `__debezium.oldkey`.
     pub headers: Vec<Header<'a>>,
 }
-
-impl<'c, 'a> Change<'c, 'a> {
-    /// The same change once more; headers are copied.
-    #[must_use]
-    pub fn borrowed(&self) -> Self {
-        Self {
-            table: self.table,
-            operation: self.operation,
-            after: self.after,
-            event_ts_ms: self.event_ts_ms,
-            headers: self.headers.clone(),
-        }
-    }
-}

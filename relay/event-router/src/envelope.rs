@@ -2,12 +2,16 @@
 //!
 //! They are what a connector publishes without a router, and what passes by a router that a predicate keeps away.
 
+mod message;
+
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
 use crate::change::{Change, Operation, Row, Table, ValueError};
 use crate::data::{Field, Schema, Struct, Type, Value};
 use crate::event::{Header, RoutedEvent};
+
+pub use message::MessageSchemas;
 
 /// Version that Debezium writes into `source`; readers compare it, so it is that of the vectors.
 pub const DEBEZIUM_VERSION: &str = "3.7.0.Final";
@@ -22,7 +26,7 @@ pub struct Source<'a> {
     /// Time of the commit, microseconds since 1970.
     pub commit_ts_us: i64,
     /// JSON text of the last commit's position and of this change's.
-    pub sequence: &'a str,
+    pub sequence: String,
     /// Schema of the table; empty for messages.
     pub schema: &'a str,
     /// Table; empty for messages.
@@ -31,6 +35,8 @@ pub struct Source<'a> {
     pub transaction: Option<i64>,
     /// Position of the change.
     pub lsn: i64,
+    /// Where the transaction came from, if not from this server: name of the origin and the commit's position there.
+    pub origin: Option<(&'a str, i64)>,
 }
 
 /// A key and its schema.
@@ -42,20 +48,32 @@ pub struct Key<'a> {
     pub value: Value<'a>,
 }
 
+/// What the envelope of a change tells beside the rows. It is asked only for changes that no router takes.
+pub trait Envelope<'a> {
+    /// Topic of the table.
+    fn topic(&self) -> &str;
+
+    /// Key of the row.
+    ///
+    /// # Errors
+    /// When a column's value is not in the form of its type.
+    fn key(&self) -> Result<Key<'a>, ValueError>;
+
+    /// Where the change comes from.
+    fn source(&self) -> Source<'_>;
+
+    /// When the connector handled it, microseconds since 1970.
+    fn event_ts_us(&self) -> i64;
+}
+
 /// A change with all that its envelope tells.
 pub struct RawChange<'c, 'a> {
     /// The change.
-    pub change: &'c Change<'c, 'a>,
+    pub change: Change<'c, 'a>,
     /// The row before the change, where it is known.
     pub before: Option<&'c dyn Row<'a>>,
-    /// Topic of the table.
-    pub topic: String,
-    /// Key of the row.
-    pub key: Key<'a>,
-    /// Where it comes from.
-    pub source: Source<'c>,
-    /// When the connector handled it, microseconds since 1970.
-    pub event_ts_us: i64,
+    /// The rest.
+    pub envelope: &'c dyn Envelope<'a>,
 }
 
 static STRING: LazyLock<Arc<Schema>> = LazyLock::new(|| Arc::new(Schema::new(Type::String)));
@@ -63,7 +81,6 @@ static LONG: LazyLock<Arc<Schema>> = LazyLock::new(|| Arc::new(Schema::new(Type:
 static OPTIONAL_STRING: LazyLock<Arc<Schema>> =
     LazyLock::new(|| optional(Schema::new(Type::String)));
 static OPTIONAL_LONG: LazyLock<Arc<Schema>> = LazyLock::new(|| optional(Schema::new(Type::Int64)));
-static OPTIONAL_BYTES: LazyLock<Arc<Schema>> = LazyLock::new(|| optional(Schema::new(Type::Bytes)));
 
 static SOURCE: LazyLock<Arc<Schema>> = LazyLock::new(|| {
     let mut snapshot = Schema::new(Type::String)
@@ -100,27 +117,6 @@ static TRANSACTION: LazyLock<Arc<Schema>> = LazyLock::new(|| {
     optional(structure(&fields).named("event.block", 1))
 });
 
-static MESSAGE_KEY: LazyLock<Arc<Schema>> = LazyLock::new(|| {
-    let fields = [("prefix", &*OPTIONAL_STRING)];
-    Arc::new(structure(&fields).named("io.debezium.connector.postgresql.MessageKey", 1))
-});
-
-static MESSAGE: LazyLock<Arc<Schema>> = LazyLock::new(|| {
-    let fields = [("prefix", &*OPTIONAL_STRING), ("content", &*OPTIONAL_BYTES)];
-    Arc::new(structure(&fields).named("io.debezium.connector.postgresql.Message", 1))
-});
-
-static MESSAGE_VALUE: LazyLock<Arc<Schema>> = LazyLock::new(|| {
-    let fields = [
-        ("op", &*STRING),
-        ("ts_ms", &*OPTIONAL_LONG),
-        ("source", &*SOURCE),
-        ("transaction", &*TRANSACTION),
-        ("message", &*MESSAGE),
-    ];
-    Arc::new(structure(&fields).named("io.debezium.connector.postgresql.MessageValue", 1))
-});
-
 /// The event of a change, as it goes out without a router.
 ///
 /// # Errors
@@ -128,12 +124,12 @@ static MESSAGE_VALUE: LazyLock<Arc<Schema>> = LazyLock::new(|| {
 pub fn change_event<'a>(raw: RawChange<'_, 'a>) -> Result<RoutedEvent<'a>, ValueError> {
     let table = raw.change.table;
     let row_schema = row_schema(table);
-    let schema = envelope_schema(&raw.topic, &row_schema);
-    let event_ts_us = raw.event_ts_us;
+    let schema = envelope_schema(raw.envelope.topic(), &row_schema);
+    let event_ts_us = raw.envelope.event_ts_us();
     let values = vec![
         image(table, &row_schema, raw.before)?,
         image(table, &row_schema, raw.change.after)?,
-        source_value(&raw.source),
+        source_value(&raw.envelope.source()),
         Value::Null,
         Value::text(code(raw.change.operation)),
         Value::Int64(event_ts_us.div_euclid(1000)),
@@ -141,14 +137,15 @@ pub fn change_event<'a>(raw: RawChange<'_, 'a>) -> Result<RoutedEvent<'a>, Value
         Value::Int64(event_ts_us.saturating_mul(1000)),
     ];
     let value = Struct::from_parts(Arc::clone(&schema), values);
+    let key = raw.envelope.key()?;
     Ok(RoutedEvent {
-        topic: raw.topic,
+        topic: raw.envelope.topic().to_owned(),
         partition: None,
-        key_schema: raw.key.schema,
-        key: raw.key.value,
+        key_schema: key.schema,
+        key: key.value,
         value_schema: Some(schema),
         value: Value::Struct(Box::new(value)),
-        headers: raw.change.headers.clone(),
+        headers: raw.change.headers,
         timestamp: None,
     })
 }
@@ -164,38 +161,6 @@ pub fn tombstone<'a>(topic: String, key: Key<'a>, headers: Vec<Header<'a>>) -> R
         value_schema: None,
         value: Value::Null,
         headers,
-        timestamp: None,
-    }
-}
-
-/// The event of a message of `pg_logical_emit_message`.
-#[must_use]
-pub fn message_event<'a>(
-    topic: String,
-    source: &Source<'_>,
-    prefix: &'a str,
-    content: &'a [u8],
-    event_ts_ms: i64,
-) -> RoutedEvent<'a> {
-    let key = Struct::from_parts(Arc::clone(&MESSAGE_KEY), vec![Value::text(prefix)]);
-    let content = Value::Bytes(Cow::Borrowed(content));
-    let message = Struct::from_parts(Arc::clone(&MESSAGE), vec![Value::text(prefix), content]);
-    let values = vec![
-        Value::text("m"),
-        Value::Int64(event_ts_ms),
-        source_value(source),
-        Value::Null,
-        Value::Struct(Box::new(message)),
-    ];
-    let value = Struct::from_parts(Arc::clone(&MESSAGE_VALUE), values);
-    RoutedEvent {
-        topic,
-        partition: None,
-        key_schema: Some(Arc::clone(&MESSAGE_KEY)),
-        key: Value::Struct(Box::new(key)),
-        value_schema: Some(Arc::clone(&MESSAGE_VALUE)),
-        value: Value::Struct(Box::new(value)),
-        headers: Vec::new(),
         timestamp: None,
     }
 }
@@ -258,13 +223,17 @@ fn source_value<'a>(source: &Source<'_>) -> Value<'a> {
         // Null: the default, "false", stands for it.
         Value::Null,
         text(source.database),
-        text(source.sequence),
+        text(&source.sequence),
         Value::Int64(source.commit_ts_us),
         Value::Int64(source.commit_ts_us.saturating_mul(1000)),
         text(source.schema),
         text(source.table),
         source.transaction.map_or(Value::Null, Value::Int64),
         Value::Int64(source.lsn),
+        // The slot's xmin, which is not fetched (`xmin.fetch.interval.ms` is off by default).
+        Value::Null,
+        source.origin.map_or(Value::Null, |(name, _)| text(name)),
+        source.origin.map_or(Value::Null, |(_, lsn)| Value::Int64(lsn)),
     ];
     Value::Struct(Box::new(Struct::from_parts(Arc::clone(&SOURCE), values)))
 }

@@ -22,7 +22,7 @@ pub(crate) struct TablePlan {
 }
 
 /// The plans of the tables seen.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Plans {
     list: Vec<(Arc<Table>, Arc<TablePlan>)>,
     last: usize,

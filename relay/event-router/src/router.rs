@@ -26,7 +26,7 @@ const ENVELOPE_PAYLOAD: &str = "payload";
 ///
 /// It remembers where tables have their columns, the topics of aggregate types and the schemas of envelopes: the last
 /// of these can be seen from outside, as Debezium's envelope keeps the name it got first.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Router {
     options: RouterOptions,
     topics: TopicRouter,

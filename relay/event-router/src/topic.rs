@@ -9,7 +9,7 @@ use crate::java_regex::{Match, Regex};
 const REMEMBERED_MAX: usize = 1024;
 
 /// Makes topics. The result for a name is remembered, as there are few aggregate types.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct TopicRouter {
     regex: Regex,
     replacement: String,

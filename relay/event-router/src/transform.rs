@@ -22,7 +22,7 @@ const RECORD_IS_TOMBSTONE: &str =
 const HAS_HEADER_KEY: &str = "org.apache.kafka.connect.transforms.predicates.HasHeaderKey";
 
 /// A transform other than the router.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Transform {
     /// Another topic.
     RegexRouter(TopicRouter),

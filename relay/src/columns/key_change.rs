@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use event_router::Header;
 use event_router::change::ValueError;
-use event_router::data::{Struct, Value};
+use event_router::data::{Schema, Struct, Value};
 use pgoutput::TupleColumn;
 
 use super::TableColumns;
@@ -15,63 +15,51 @@ pub const OLD_KEY_HEADER: &str = "__debezium.oldkey";
 /// Header of the delete: the key that the row gets.
 pub const NEW_KEY_HEADER: &str = "__debezium.newkey";
 
+/// The headers of the two changes that stand for an update of the key.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KeyChange<'r> {
+    /// Of the delete.
+    pub new_key: Header<'r>,
+    /// Of the create.
+    pub old_key: Header<'r>,
+}
+
 impl TableColumns {
-    /// The header for the created row where an update changed the key; none where it did not. The update then counts
-    /// as a delete and a create, so that the router publishes the row.
+    /// Whether an update changed the key, whose schema is given. The update then counts as a delete and a create, so
+    /// that the router publishes the row.
     ///
     /// # Errors
     /// When a value of the key is not in the form of its type.
-    pub fn old_key_header<'r>(
+    pub fn key_change<'r>(
         &self,
-        topic: &str,
+        key_schema: Option<&Arc<Schema>>,
         old: &[TupleColumn<'r>],
         new: &[TupleColumn<'r>],
-    ) -> Result<Option<Header<'r>>, ValueError> {
-        let keys = self.changed_keys(topic, old, new)?;
-        Ok(keys.map(|(before, _)| header(OLD_KEY_HEADER, before)))
+    ) -> Result<Option<KeyChange<'r>>, ValueError> {
+        let Some(schema) = key_schema else { return Ok(None) };
+        let (before, after) = (self.key(schema, old)?, self.key(schema, new)?);
+        Ok((before != after).then(|| KeyChange {
+            new_key: header(NEW_KEY_HEADER, after),
+            old_key: header(OLD_KEY_HEADER, before),
+        }))
     }
 
-    /// The header for the deleted row of such an update.
-    ///
-    /// # Errors
-    /// When a value of the key is not in the form of its type.
-    pub fn new_key_header<'r>(
-        &self,
-        topic: &str,
-        old: &[TupleColumn<'r>],
-        new: &[TupleColumn<'r>],
-    ) -> Result<Option<Header<'r>>, ValueError> {
-        let keys = self.changed_keys(topic, old, new)?;
-        Ok(keys.map(|(_, after)| header(NEW_KEY_HEADER, after)))
-    }
-
-    fn changed_keys<'r>(
-        &self,
-        topic: &str,
-        old: &[TupleColumn<'r>],
-        new: &[TupleColumn<'r>],
-    ) -> Result<Option<(Struct<'r>, Struct<'r>)>, ValueError> {
-        let keys = self.key(topic, old)?.zip(self.key(topic, new)?);
-        Ok(keys.filter(|(before, after)| before != after))
-    }
-
-    /// The key of a row; none where the table has none.
+    /// The key of a row, in the table's [`Self::key_schema`].
     ///
     /// # Errors
     /// When a value of the key is not in the form of its type.
     pub fn key<'r>(
         &self,
-        topic: &str,
+        schema: &Arc<Schema>,
         tuple: &[TupleColumn<'r>],
-    ) -> Result<Option<Struct<'r>>, ValueError> {
-        let Some(schema) = self.key_schema(topic) else { return Ok(None) };
+    ) -> Result<Struct<'r>, ValueError> {
         let mut values = Vec::with_capacity(schema.fields.len());
         for (index, column) in self.columns.iter().enumerate() {
             if column.key {
                 values.push(self.read(index, tuple)?);
             }
         }
-        Ok(Some(Struct::from_parts(schema, values)))
+        Ok(Struct::from_parts(Arc::clone(schema), values))
     }
 }
 

@@ -13,6 +13,7 @@ mod hstore;
 mod interval;
 mod key_change;
 mod kind;
+mod message;
 mod modes;
 mod schema;
 mod toast;
@@ -27,7 +28,7 @@ use event_router::naming::topic_safe;
 use pgoutput::{Relation, TupleColumn};
 
 pub use catalog::{COLUMN_QUERY, Catalog, ColumnFacts, PgType, TYPE_QUERY, TypeForm, TypeRegistry};
-pub use key_change::{NEW_KEY_HEADER, OLD_KEY_HEADER};
+pub use key_change::{KeyChange, NEW_KEY_HEADER, OLD_KEY_HEADER};
 pub use modes::{BinaryMode, DecimalMode, HstoreMode, IntervalMode, TimePrecisionMode, ValueModes};
 
 use filter::ColumnChange;

@@ -93,7 +93,7 @@ fn enumeration(labels: &[String]) -> Schema {
         .with_parameter("allowed", &labels.join(","))
 }
 
-const fn binary(mode: BinaryMode) -> Schema {
+pub(super) const fn binary(mode: BinaryMode) -> Schema {
     match mode {
         BinaryMode::Bytes => Schema::new(Type::Bytes),
         BinaryMode::Base64 | BinaryMode::Base64UrlSafe | BinaryMode::Hex => {

@@ -1,6 +1,7 @@
 //! A connector's options, read once from Debezium's and Connect's names, each refusal with the option's name.
 
 mod database;
+mod events;
 mod names;
 pub mod option_table;
 mod options;
@@ -10,10 +11,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub use database::DatabaseConfig;
+pub use events::{EventConfig, Unreadable};
 pub use names::is_postgres_connector;
 pub(crate) use options::Options;
 
-use event_router::RouterOptions;
+use event_router::chain::Chain;
 
 use crate::config::WorkerConfig;
 use crate::convert::Converters;
@@ -63,8 +65,10 @@ pub struct ConnectorConfig {
     pub table_filter: TableFilter,
     /// What happens to rows that exist already.
     pub snapshot_mode: SnapshotMode,
-    /// The Event Router's options.
-    pub router: RouterOptions,
+    /// The transforms, the Event Router among them.
+    pub chain: Chain,
+    /// Which changes become events.
+    pub events: EventConfig,
     /// Key, value and header converters.
     pub converters: Converters,
     /// How values are represented.
@@ -102,17 +106,17 @@ impl ConnectorConfig {
         let snapshot_mode = names::snapshot_mode(&mut options);
         let extended_headers = options.flag("extended.headers.enabled", true);
         let status_interval = options.milliseconds("status.update.interval.ms", 10_000, 1..=60_000);
-        let router = transforms::read(&mut options);
+        let chain = transforms::read(&mut options);
+        let events = EventConfig::parse(&mut options);
         let value_modes = options.try_with(crate::columns::ValueModes::parse).unwrap_or_default();
         let converters =
             options.try_with(|properties| Converters::parse(properties, &worker.converters));
         let producer_overrides = options.with_prefix("producer.override.").into_iter();
         let producer_overrides =
             producer_overrides.map(|(name, value)| (name, Secret::new(value))).collect();
-        names::check_skipped_operations(&mut options);
         option_table::check_the_rest(&mut options);
         let remarks = options.finish()?;
-        let (Some(router), Some(converters)) = (router, converters) else {
+        let (Some(chain), Some(converters)) = (chain, converters) else {
             // Each of the two leaves an error behind when it is missing, so `finish` has failed already.
             return Err(Vec::new());
         };
@@ -126,7 +130,8 @@ impl ConnectorConfig {
             publication,
             table_filter,
             snapshot_mode,
-            router,
+            chain,
+            events,
             converters,
             value_modes,
             extended_headers,

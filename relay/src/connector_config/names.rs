@@ -97,16 +97,6 @@ pub(super) fn snapshot_mode(options: &mut Options<'_>) -> SnapshotMode {
     options.choice("snapshot.mode", &choices, SnapshotMode::Initial)
 }
 
-/// Updates, deletes and truncates make no event, skipped or not; inserts must not be skipped.
-pub(super) fn check_skipped_operations(options: &mut Options<'_>) {
-    let Some(text) = options.text("skipped.operations") else { return };
-    let mut operations = text.split(',').map(str::trim);
-    if text != "none" && !operations.all(|operation| matches!(operation, "u" | "d" | "t")) {
-        let message = "an outbox lives by its inserts; the relay supports none, u, d and t";
-        options.refuse("skipped.operations", Some(text), message.to_owned());
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;

@@ -116,6 +116,11 @@ impl<'a> Options<'a> {
         read(self.properties).map_err(|errors| self.errors.extend(errors)).ok()
     }
 
+    /// Lets another reader look at all options, whose refusals are of another kind.
+    pub(crate) fn read_with<T>(&self, read: impl FnOnce(&BTreeMap<String, String>) -> T) -> T {
+        read(self.properties)
+    }
+
     /// Whether somebody has read an option.
     pub(super) fn is_taken(&self, option: &str) -> bool {
         self.taken.contains(option)

@@ -1,72 +1,35 @@
-//! `transforms`: the chain of transforms, of which the relay has the Outbox Event Router.
+//! `transforms` and `predicates`: the chain that a change goes through.
 
-use event_router::RouterOptions;
+use event_router::chain::Chain;
 
 use super::options::Options;
 
-/// Debezium's class.
-const ROUTER_CLASS: &str = "io.debezium.transforms.outbox.EventRouter";
-
-/// Options of any transform, beside its own.
-const PREDICATE_OPTIONS: [&str; 2] = ["predicate", "negate"];
+/// Where no option of these names is left to anybody else.
+const PREFIXES: [&str; 2] = ["transforms.", "predicates."];
 
 /// Reads the chain; `None` when it was refused.
-pub(super) fn read(options: &mut Options<'_>) -> Option<RouterOptions> {
-    let chain = options.text("transforms").unwrap_or_default();
-    let aliases: Vec<&str> =
-        chain.split(',').map(str::trim).filter(|alias| !alias.is_empty()).collect();
-    if aliases.is_empty() {
-        let message = format!(
-            "the relay publishes outbox events: name a transform here and give its type, {ROUTER_CLASS}"
-        );
-        options.refuse("transforms", None, message);
-        return None;
+pub(super) fn read(options: &mut Options<'_>) -> Option<Chain> {
+    for prefix in PREFIXES {
+        options.with_prefix(prefix);
     }
-    let mut routers = Vec::new();
-    for (index, alias) in aliases.iter().enumerate() {
-        if aliases[..index].contains(alias) {
-            let message = format!("`{alias}` is named twice");
-            options.refuse("transforms", Some(chain.clone()), message);
-        }
-        routers.extend(transform(options, alias));
-    }
-    if routers.len() > 1 {
-        let message = "more than one Event Router: the second would find no outbox row; keep one";
-        options.refuse("transforms", Some(chain.clone()), message.to_owned());
-    }
-    routers.pop()
-}
-
-fn transform(options: &mut Options<'_>, alias: &str) -> Option<RouterOptions> {
-    let type_option = format!("transforms.{alias}.type");
-    let class = options.text(&type_option).unwrap_or_default();
-    if class != ROUTER_CLASS {
-        let value = (!class.is_empty()).then_some(class);
-        let message = format!("the relay has one transform, {ROUTER_CLASS}");
-        options.refuse(&type_option, value, message);
-        return None;
-    }
-    let prefix = format!("transforms.{alias}.");
-    let mut given = options.with_prefix(&prefix);
-    given.remove("type");
-    for option in PREDICATE_OPTIONS {
-        if let Some(value) = given.remove(option) {
-            let message = "this version has no predicates: the router sees the captured tables \
-                           only; narrow table.include.list and remove the option";
-            options.refuse(&format!("{prefix}{option}"), Some(value), message.to_owned());
-        }
-    }
-    match RouterOptions::parse(&given) {
-        Ok((router, warnings)) => {
+    let transforms = options.text("transforms");
+    options.text("predicates");
+    let parsed = options.read_with(Chain::parse);
+    match parsed {
+        Ok((chain, warnings)) => {
             for warning in warnings {
-                options.remark(format!("`{prefix}{}`: {}", warning.option, warning.message));
+                options.remark(format!("`{}`: {}", warning.option, warning.message));
             }
-            Some(router)
+            if transforms.is_none_or(|transforms| transforms.is_empty()) {
+                let remark = "no transform is given: changes are published as they are, each table to a topic of its \
+                              own";
+                options.remark(remark.to_owned());
+            }
+            Some(chain)
         }
-        Err(invalid) => {
-            for invalid in invalid {
-                let option = format!("{prefix}{}", invalid.option);
-                options.refuse(&option, invalid.value, invalid.message);
+        Err(problems) => {
+            for problem in problems {
+                options.refuse(&problem.option, problem.value, problem.message);
             }
             None
         }
@@ -79,46 +42,46 @@ mod tests {
 
     use super::*;
 
-    fn refused(given: &[(&str, &str)]) -> Vec<String> {
+    const ROUTER_CLASS: &str = "io.debezium.transforms.outbox.EventRouter";
+
+    fn read_all(given: &[(&str, &str)]) -> Result<Vec<String>, Vec<String>> {
         let properties: BTreeMap<String, String> =
             given.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
         let mut options = Options::new(&properties);
-        let router = read(&mut options);
-        let refused: Vec<String> = match options.finish() {
-            Ok(_) => Vec::new(),
-            Err(errors) => errors.into_iter().map(|error| error.option).collect(),
-        };
-        assert_eq!(
-            router.is_none(),
-            refused.iter().any(|option| option != "transforms.a.predicate")
-        );
-        refused
+        let chain = read(&mut options);
+        let read = options
+            .finish()
+            .map_err(|errors| errors.into_iter().map(|error| error.option).collect::<Vec<_>>());
+        assert_eq!(chain.is_some(), read.is_ok());
+        read
     }
 
     #[test]
     fn any_alias_names_the_router() {
-        let none: [&str; 0] = [];
-        assert_eq!(refused(&[("transforms", "any"), ("transforms.any.type", ROUTER_CLASS)]), none);
+        let remarks = read_all(&[("transforms", "any"), ("transforms.any.type", ROUTER_CLASS)]);
+        assert_eq!(remarks.unwrap(), [""; 0]);
+    }
+
+    #[test]
+    fn without_a_router_the_relay_says_what_it_will_publish() {
+        assert_eq!(read_all(&[]).unwrap().len(), 1);
     }
 
     #[test]
     fn what_the_relay_does_not_have_is_refused_by_name() {
-        assert_eq!(refused(&[]), ["transforms"]);
+        let refused = |given: &[(&str, &str)]| read_all(given).unwrap_err();
         assert_eq!(refused(&[("transforms", "a")]), ["transforms.a.type"]);
-        let regex_router = "org.apache.kafka.connect.transforms.RegexRouter";
-        let other = [("transforms", "a"), ("transforms.a.type", regex_router)];
+        let other = [("transforms", "a"), ("transforms.a.type", "com.example.Own")];
         assert_eq!(refused(&other), ["transforms.a.type"]);
-        let predicate = [
-            ("transforms", "a"),
-            ("transforms.a.type", ROUTER_CLASS),
-            ("transforms.a.predicate", "isOutbox"),
-        ];
-        assert_eq!(refused(&predicate), ["transforms.a.predicate"]);
-        let bad_option = [
-            ("transforms", "a"),
-            ("transforms.a.type", ROUTER_CLASS),
-            ("transforms.a.route.topic.regex", "("),
-        ];
-        assert_eq!(refused(&bad_option), ["transforms.a.route.topic.regex"]);
+        let router = [("transforms", "a"), ("transforms.a.type", ROUTER_CLASS)];
+        let with = |option| [router[0], router[1], option];
+        assert_eq!(
+            refused(&with(("transforms.a.predicate", "isOutbox"))),
+            ["transforms.a.predicate"]
+        );
+        assert_eq!(
+            refused(&with(("transforms.a.route.topic.regex", "("))),
+            ["transforms.a.route.topic.regex"]
+        );
     }
 }

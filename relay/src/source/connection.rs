@@ -91,7 +91,7 @@ impl Connection {
         database: &DatabaseConfig,
         purpose: Purpose,
     ) -> Result<(), SourceError> {
-        // The text forms of dates and bytes depend on these settings. The digits of floats and the form of intervals
+        // The text forms of dates depend on these settings. The digits of floats and the forms of intervals and bytes
         // stay as the database has them, as with Debezium.
         let mut parameters = vec![
             ("user", database.user.as_str()),
@@ -100,7 +100,6 @@ impl Connection {
             ("application_name", "outbox relay"),
             ("DateStyle", "ISO"),
             ("TimeZone", "UTC"),
-            ("bytea_output", "hex"),
         ];
         if purpose == Purpose::Replication {
             parameters.push(("replication", "database"));

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use event_router::change::Table;
+use event_router::data::Schema;
 use pgoutput::{Relation, Tuple, TupleColumn};
 
 use super::connection::{Connection, Purpose};
@@ -27,7 +28,14 @@ pub struct Relations {
 pub struct CapturedTable {
     /// The table as the router sees it.
     pub table: Arc<Table>,
-    columns: TableColumns,
+    /// Schema and name, for messages.
+    pub full_name: String,
+    /// Topic of its changes where no router takes them.
+    pub topic: String,
+    /// Schema of their key; none where the table has no key.
+    pub key_schema: Option<Arc<Schema>>,
+    /// How its columns are read.
+    pub columns: TableColumns,
 }
 
 impl Relations {
@@ -75,7 +83,11 @@ impl Relations {
         let columns =
             TableColumns::with_catalog(relation, &catalog, &self.types, &config.value_modes);
         let table = columns.table(&config.topic_prefix, namespace(relation), relation.name);
-        let captured = CapturedTable { table: Arc::new(table), columns };
+        let topic = columns.topic(&config.topic_prefix, namespace(relation), relation.name);
+        let key_schema = columns.key_schema(&topic);
+        let full_name = format!("{}.{}", namespace(relation), relation.name);
+        let captured =
+            CapturedTable { table: Arc::new(table), full_name, topic, key_schema, columns };
         self.tables.insert(relation.id, Some(Arc::new(captured)));
         Ok(())
     }

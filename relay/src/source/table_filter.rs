@@ -16,7 +16,7 @@ pub struct TableFilter {
 
 /// An include list, an exclude list; Debezium allows one of the two.
 #[derive(Debug, Clone, Default)]
-struct Lists {
+pub(crate) struct Lists {
     include: Option<Patterns>,
     exclude: Option<Patterns>,
 }
@@ -69,7 +69,7 @@ impl TableFilter {
 }
 
 impl Lists {
-    fn parse(
+    pub(crate) fn parse(
         options: &mut Options<'_>,
         include: &[&'static str],
         exclude: &[&'static str],
@@ -85,7 +85,7 @@ impl Lists {
         lists
     }
 
-    fn pass(&self, name: &str) -> bool {
+    pub(crate) fn pass(&self, name: &str) -> bool {
         self.include.as_ref().is_none_or(|patterns| patterns.match_whole(name))
             && !self.exclude.as_ref().is_some_and(|patterns| patterns.match_whole(name))
     }

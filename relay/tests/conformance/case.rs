@@ -1,7 +1,7 @@
 //! A recorded case, as the vector files have it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
@@ -11,7 +11,6 @@ use serde_json::Value;
 #[derive(Debug, Deserialize)]
 pub(crate) struct Case {
     pub(crate) name: String,
-    pub(crate) area: String,
     pub(crate) connector_config: BTreeMap<String, String>,
     pub(crate) setup: Vec<String>,
     pub(crate) sql: Vec<String>,
@@ -22,8 +21,6 @@ pub(crate) struct Case {
     pub(crate) compare: Option<String>,
     #[serde(default)]
     pub(crate) alternatives: Vec<Vec<ExpectedRecord>>,
-    #[serde(default)]
-    pub(crate) requires: Option<String>,
 }
 
 /// What Debezium made of it.
@@ -43,6 +40,9 @@ pub(crate) struct ExpectedRecord {
     pub(crate) value: Value,
     pub(crate) headers: Vec<(String, Value)>,
     pub(crate) timestamp: Value,
+    /// One or more such records, at any time.
+    #[serde(default)]
+    pub(crate) repeats: bool,
 }
 
 /// Where the task failed.
@@ -58,19 +58,45 @@ pub(crate) struct ExpectedLog {
 }
 
 impl Case {
-    /// All cases of a folder, in the order of the file names.
-    pub(crate) fn read_all(folder: &Path) -> Result<Vec<Self>> {
-        let mut files: Vec<_> = std::fs::read_dir(folder)
-            .with_context(|| format!("cannot read {}", folder.display()))?
-            .collect::<Result<Vec<_>, _>>()?;
-        files.sort_by_key(std::fs::DirEntry::file_name);
-        let mut cases = Vec::new();
-        for file in files {
-            let text = std::fs::read_to_string(file.path())?;
-            let more: Vec<Self> = serde_json::from_str(&text)
-                .with_context(|| format!("{} is no file of cases", file.path().display()))?;
-            cases.extend(more);
+    /// All cases of the files in a folder and those below it, and how many the files hold. Other JSON files, such as
+    /// transcripts of the REST API, are told and passed over: a file of cases is an array.
+    pub(crate) fn read_all(folder: &Path) -> Result<(Vec<Self>, usize)> {
+        let (mut cases, mut total) = (Vec::new(), 0);
+        for file in files(folder)? {
+            let shown = file.display();
+            let text =
+                std::fs::read_to_string(&file).with_context(|| format!("cannot read {shown}"))?;
+            let json: Value =
+                serde_json::from_str(&text).with_context(|| format!("{shown} is no JSON"))?;
+            let Value::Array(array) = json else {
+                println!("{shown} holds no cases");
+                continue;
+            };
+            total += array.len();
+            for case in array {
+                let name = case["name"].to_string();
+                let case = serde_json::from_value(case);
+                cases.push(case.with_context(|| format!("{shown}: {name} is no case"))?);
+            }
         }
-        Ok(cases)
+        Ok((cases, total))
     }
+}
+
+/// The JSON files of a folder and those below it, in the order of their names.
+fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(folder)
+        .with_context(|| format!("cannot read {}", folder.display()))?
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut paths: Vec<PathBuf> = entries.iter().map(std::fs::DirEntry::path).collect();
+    paths.sort();
+    let mut found = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            found.extend(files(&path)?);
+        } else if path.extension().is_some_and(|extension| extension == "json") {
+            found.push(path);
+        }
+    }
+    Ok(found)
 }

@@ -3,9 +3,8 @@
 
 use std::sync::Arc;
 
-use crate::change::Operation;
+use crate::change::{Change, Operation};
 use crate::data::{DataError, Schema, Struct, Type, Value};
-use crate::envelope::RawChange;
 use crate::event::{Header, RouteError, RoutedEvent};
 
 /// Options that the columns stand for in messages: this transform had none.
@@ -13,9 +12,8 @@ const OPTION: &str = "transforms.*.type (the transform of 2019)";
 
 /// Routes a change; none for deletes. Any other change than an insert was an error.
 pub(super) fn route_like_2019<'a>(
-    raw: &RawChange<'_, 'a>,
+    change: Change<'_, 'a>,
 ) -> Result<Option<RoutedEvent<'a>>, RouteError> {
-    let change = raw.change;
     let table = format!("{}.{}", change.table.schema, change.table.name);
     let after = match (change.operation, change.after) {
         (Operation::Delete, _) => return Ok(None),
@@ -50,7 +48,7 @@ pub(super) fn route_like_2019<'a>(
     if !matches!(aggregate_type, Value::String(_)) {
         return Err(DataError("Field 'aggregatetype' is not of type STRING".to_owned()).into());
     }
-    let mut headers = change.headers.clone();
+    let mut headers = change.headers;
     headers.push(Header { name: "eventId".into(), schema: text_schema(), value: id });
     Ok(Some(RoutedEvent {
         topic: format!("{}Events", aggregate_type.to_java_text()),

@@ -30,7 +30,7 @@ pub(super) fn parse(
     let steps = reader.list("transforms");
     let steps: Vec<_> = steps.iter().filter_map(|alias| reader.step(alias)).collect();
     if reader.problems.is_empty() {
-        Ok((Chain { steps }, reader.warnings))
+        Ok((Chain { steps, warnings: Vec::new() }, reader.warnings))
     } else {
         Err(reader.problems)
     }

@@ -19,7 +19,7 @@ const SCHEMAS_MAX: usize = 10_000;
 type SchemaPair = (Arc<Schema>, Arc<Schema>);
 
 /// The schemas made so far.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct EnvelopeSchemas {
     /// Payload schema and envelope schema, by the hash of the first.
     by_payload: HashMap<u64, Vec<SchemaPair>>,
