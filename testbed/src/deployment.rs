@@ -318,6 +318,11 @@ impl Part {
         Ok(())
     }
 
+    /// Gives it another variable, from the next start on.
+    pub fn set_variable(&mut self, name: &str, value: &str) {
+        self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
     /// Waits until `GET /health/ready` answers 200.
     ///
     /// # Errors

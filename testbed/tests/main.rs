@@ -11,7 +11,11 @@ mod interruptions;
 mod measuring;
 #[path = "main/servers.rs"]
 mod servers;
+#[path = "main/steady_orders.rs"]
+mod steady_orders;
 #[path = "main/story.rs"]
 mod story;
 #[path = "main/supervision.rs"]
 mod supervision;
+#[path = "main/swap.rs"]
+mod swap;

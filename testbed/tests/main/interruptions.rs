@@ -4,15 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::ensure;
 use reqwest::Client;
-use serde_json::{Value, json};
 use sqlx::{Connection as _, MySqlConnection, PgConnection};
 use testbed::deployment::Deployment;
 use testbed::{eventually, topic};
 use tokio::sync::watch;
 
-use crate::flow::{DEADLINE, register, start};
+use crate::flow::{DEADLINE, place_order, register, start};
 
 /// Answered with 200 at the end.
 const ORDERS: usize = 500;
@@ -113,13 +112,13 @@ impl Orders {
         let (refusals, refused) = watch::channel(0);
         let (counter, refusals) = (Arc::new(counter), Arc::new(refusals));
         for _ in 0..PLACERS {
-            let (client, url) = (client.clone(), format!("{url}/orders"));
+            let (client, url) = (client.clone(), url.to_owned());
             let (counter, refusals) = (Arc::clone(&counter), Arc::clone(&refusals));
             let mut may_place = may_place.clone();
             tokio::spawn(async move {
                 while may_place.wait_for(|allowed| *counter.borrow() < *allowed).await.is_ok() {
                     let taken = eventually("order that is taken", DEADLINE, async || {
-                        let placed = place_one(&client, &url).await;
+                        let placed = place_order(&client, &url, 123).await;
                         if placed.is_err() {
                             refusals.send_modify(|count| *count += 1);
                         }
@@ -153,15 +152,6 @@ impl Orders {
         let refused = self.refused.wait_for(|refused| *refused > before);
         tokio::time::timeout(DEADLINE, refused).await.expect("an order is refused").unwrap();
     }
-}
-
-async fn place_one(client: &Client, url: &str) -> Result<()> {
-    let line = json!({"item": "Debezium in Action", "quantity": 2, "totalPrice": 39.98});
-    let order = json!({"customerId": 123, "orderDate": "2019-01-31T12:13:01", "lineItems": [line]});
-    let answer = client.post(url).json(&order).send().await?;
-    ensure!(answer.status().is_success(), "{}", answer.status());
-    answer.json::<Value>().await?;
-    Ok(())
 }
 
 /// An order whose answer was lost is in the database without being counted, so the database says what was ordered.
