@@ -315,34 +315,6 @@ pub enum Resumption {
     },
 }
 
-impl Resumption {
-    /// Says in the log what it means, where it means something.
-    pub fn report(self, connector: &str) {
-        match self {
-            Self::AtSlot => {}
-            Self::AheadOfSlot { stored, slot } => tracing::info!(
-                connector.name = connector,
-                offset.lsn = %stored,
-                slot.confirmed_lsn = %slot,
-                "the stored source offset is ahead of the slot: changes that it covers were published before and are skipped"
-            ),
-            Self::BehindSlot { stored, slot } => tracing::info!(
-                connector.name = connector,
-                offset.lsn = %stored,
-                slot.confirmed_lsn = %slot,
-                "the stored source offset is behind the slot: going on at the slot, since PostgreSQL sends nothing again \
-                 that was acknowledged"
-            ),
-            Self::OfAnotherServer { stored } => tracing::warn!(
-                connector.name = connector,
-                offset.lsn = %stored,
-                "the stored source offset is beyond the end of the server's WAL, so it is of another server or history: \
-                 it is left aside, and everything that the slot holds is published"
-            ),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use crate::progress::{Progress, Sequence};
 use crate::source::wal::{POSTGRES_EPOCH_US, now_us};
-use crate::source_offset::{OffsetTracker, SourceOffset, Told};
+use crate::source_offset::{OffsetTracker, Resumption, SourceOffset, Told};
 
 /// What source offsets call a logical decoding message.
 pub const MESSAGE_KIND: &str = "MESSAGE";
@@ -102,7 +102,7 @@ impl Reporter {
 
     /// Compares the stored offset with the slot that a stream is about to begin from, and says what follows.
     pub fn begin_stream(&mut self, slot_lsn: Option<Lsn>, wal_end: Lsn) {
-        self.tracker.begin(slot_lsn, wal_end).report(&self.connector);
+        report(self.tracker.begin(slot_lsn, wal_end), &self.connector);
     }
 
     /// A message is about to be handled.
@@ -171,5 +171,31 @@ impl Reporter {
         self.tell(progress);
         let offset = SourceOffset::of_snapshot(lsn, transaction_id, now_us());
         self.written.tell_offset(Told { offset, moved: None });
+    }
+}
+
+/// Says in the log how the stored offset and the slot agree, where they do not.
+fn report(resumption: Resumption, connector: &str) {
+    match resumption {
+        Resumption::AtSlot => {}
+        Resumption::AheadOfSlot { stored, slot } => tracing::info!(
+            connector.name = connector,
+            offset.lsn = %stored,
+            slot.confirmed_lsn = %slot,
+            "the stored source offset is ahead of the slot: changes that it covers were published before and are skipped"
+        ),
+        Resumption::BehindSlot { stored, slot } => tracing::info!(
+            connector.name = connector,
+            offset.lsn = %stored,
+            slot.confirmed_lsn = %slot,
+            "the stored source offset is behind the slot: going on at the slot, since PostgreSQL sends nothing again \
+             that was acknowledged"
+        ),
+        Resumption::OfAnotherServer { stored } => tracing::warn!(
+            connector.name = connector,
+            offset.lsn = %stored,
+            "the stored source offset is beyond the end of the server's WAL, so it is of another server or history: \
+             it is left aside, and everything that the slot holds is published"
+        ),
     }
 }

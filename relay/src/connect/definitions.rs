@@ -36,6 +36,33 @@ const CONNECTOR_GROUPS: [&str; 10] = [
     "CONNECTION_ADVANCED_REPLICATION",
 ];
 
+/// Debezium's words for options that have one of a few, of those that are taken here.
+const WORDS: [(&str, &[&str]); 13] = [
+    ("binary.handling.mode", &["bytes", "base64", "base64-url-safe", "hex"]),
+    ("database.sslmode", &["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]),
+    ("decimal.handling.mode", &["precise", "string", "double"]),
+    ("event.processing.failure.handling.mode", &["fail"]),
+    ("field.name.adjustment.mode", &["none", "avro", "avro_unicode"]),
+    ("hstore.handling.mode", &["json", "map"]),
+    ("interval.handling.mode", &["numeric", "string"]),
+    ("plugin.name", &["pgoutput"]),
+    ("publication.autocreate.mode", &["disabled", "all_tables", "filtered", "no_tables"]),
+    ("schema.name.adjustment.mode", &["none", "avro", "avro_unicode"]),
+    ("snapshot.mode", &["always", "initial_only", "when_needed", "initial", "no_data"]),
+    ("lsn.flush.mode", &["connector"]),
+    (
+        "time.precision.mode",
+        &[
+            "adaptive",
+            "adaptive_time_microseconds",
+            "connect",
+            "isostring",
+            "microseconds",
+            "nanoseconds",
+        ],
+    ),
+];
+
 /// Options that Kafka Connect has for each transform, with type, importance and default.
 const OF_TRANSFORM: [(&str, &str, &str, Option<&str>); 4] = [
     ("type", "CLASS", "HIGH", None),
@@ -66,7 +93,7 @@ pub(super) struct Definition {
 struct Value {
     name: String,
     value: Option<String>,
-    recommended_values: Vec<String>,
+    recommended_values: Vec<&'static str>,
     errors: Vec<String>,
     visible: bool,
 }
@@ -148,7 +175,23 @@ fn validated(
 }
 
 fn value(name: String, value: Option<String>) -> Value {
-    Value { name, value, recommended_values: Vec::new(), errors: Vec::new(), visible: true }
+    let recommended_values = recommended(&name);
+    Value { name, value, recommended_values, errors: Vec::new(), visible: true }
+}
+
+/// What an option may be, where there is a choice.
+fn recommended(option: &str) -> Vec<&'static str> {
+    if option.starts_with("transforms.") && option.ends_with(".type") {
+        return plugins::of_kind("transformation");
+    }
+    match option {
+        "key.converter" | "value.converter" => plugins::of_kind("converter"),
+        "header.converter" => plugins::of_kind("header_converter"),
+        _ => {
+            let words = WORDS.iter().find(|(name, _)| *name == option);
+            words.map(|(_, words)| words.to_vec()).unwrap_or_default()
+        }
+    }
 }
 
 fn groups(aliases: &[&str]) -> Vec<String> {
@@ -259,5 +302,13 @@ mod tests {
             ["topic.prefix", "stranger"]
         );
         assert_eq!(answer.configs.len(), 188 + 1);
+        let recommended = |option: &str| {
+            let found = answer.configs.iter().find(|config| config.value.name == option);
+            found.map(|config| config.value.recommended_values.clone()).unwrap_or_default()
+        };
+        assert_eq!(recommended("hstore.handling.mode"), ["json", "map"]);
+        assert_eq!(recommended("transforms.a.type"), [plugins::ROUTER_CLASS]);
+        assert!(recommended("key.converter").iter().all(|class| plugins::is_known(class)));
+        assert_eq!(recommended("name"), [""; 0]);
     }
 }

@@ -55,6 +55,11 @@ pub(super) fn list(connectors_only: bool) -> Vec<Plugin> {
     all
 }
 
+/// The classes of one kind.
+pub(super) fn of_kind(kind: &str) -> Vec<&'static str> {
+    list(false).iter().filter(|plugin| plugin.kind == kind).map(|plugin| plugin.class).collect()
+}
+
 /// Whether a class is one of those listed.
 pub(super) fn is_known(class: &str) -> bool {
     list(false).iter().any(|plugin| plugin.class == class)

@@ -1,5 +1,6 @@
 //! The control plane's promises: each required call, configurations that survive, masks, limits, a stop that drains.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -238,5 +239,69 @@ async fn storage_records_have_connect_s_keys_and_the_topics_are_compacted() -> R
     let first: Value = serde_json::from_slice(statuses[0].value.as_deref().unwrap_or_default())?;
     ensure!(first["worker_id"] == json!(worker.address), "{first}");
     worker.call("DELETE", "/connectors/stored", None).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_calls_at_once_are_all_answered_and_a_name_is_given_once() -> Result<()> {
+    let (database, _sql) = outbox_database().await?;
+    let worker = Arc::new(Worker::start(&unique_name("crowd"), &[]).await?);
+    let config = example_config(&database)?;
+    let body = json!({"name": "crowded", "config": config, "initial_state": "STOPPED"});
+    let mut calls = tokio::task::JoinSet::new();
+    for number in 0..100 {
+        let (worker, body) = (Arc::clone(&worker), body.clone());
+        calls.spawn(async move {
+            match number % 10 {
+                0 => worker.call("POST", "/connectors", Some(&body)).await,
+                _ => worker.get("/connectors?expand=status&expand=info").await,
+            }
+        });
+    }
+    let answers = calls.join_all().await.into_iter().collect::<Result<Vec<_>>>()?;
+    let count = |wanted: u16| answers.iter().filter(|(status, _)| *status == wanted).count();
+    assert_eq!((count(200), count(201), count(409)), (90, 1, 9));
+    worker.call("DELETE", "/connectors/crowded", None).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn topics_in_use_are_told_as_the_worker_is_set() -> Result<()> {
+    let untracked = [("CONNECT_TOPIC_TRACKING_ENABLE", "false")];
+    let worker = Worker::start(&unique_name("untracked"), &untracked).await?;
+    for (method, path) in [("GET", "/connectors/x/topics"), ("PUT", "/connectors/x/topics/reset")] {
+        let (status, refused) = worker.call(method, path, None).await?;
+        assert_eq!((status, &refused["error_code"]), (403, &json!(403)));
+        assert_eq!(refused["message"], "Topic tracking is disabled.");
+    }
+    let kept = [("CONNECT_TOPIC_TRACKING_ALLOW_RESET", "false")];
+    let worker = Worker::start(&unique_name("kept"), &kept).await?;
+    assert_eq!(worker.get("/connectors/x/topics").await?.0, 200);
+    let (status, refused) = worker.call("PUT", "/connectors/x/topics/reset", None).await?;
+    assert_eq!((status, &refused["message"]), (403, &json!("Topic tracking reset is disabled.")));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn validation_names_each_wrong_option_and_recommends_values() -> Result<()> {
+    let (database, _sql) = outbox_database().await?;
+    let worker = Worker::start(&unique_name("validate"), &[]).await?;
+    let mut config = example_config(&database)?;
+    config["name"] = json!("checked");
+    config["snapshot.mode"] = json!("sometimes");
+    config["tasks.max"] = json!(0);
+    let path = "/connector-plugins/PostgresConnector/config/validate";
+    let (status, answer) = worker.call("PUT", path, Some(&config)).await?;
+    assert_eq!((status, &answer["error_count"]), (200, &json!(2)), "{answer}");
+    let value = |option: &str| {
+        let configs = answer["configs"].as_array().unwrap();
+        let found = configs.iter().find(|config| config["value"]["name"] == option);
+        found.unwrap_or_else(|| panic!("{option} in {answer}"))["value"].clone()
+    };
+    let mode = value("snapshot.mode");
+    assert_eq!(mode["errors"].as_array().map(Vec::len), Some(1));
+    assert!(mode["recommended_values"].as_array().unwrap().contains(&json!("no_data")), "{mode}");
+    assert_eq!(value("tasks.max")["errors"].as_array().map(Vec::len), Some(1));
+    assert_eq!(value("topic.prefix")["errors"], json!([]));
     Ok(())
 }

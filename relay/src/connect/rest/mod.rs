@@ -26,7 +26,7 @@ pub(super) use self::server::serve;
 
 /// The largest body: a configuration has a few KiB, even with certificates in it.
 const BODY_MAX_BYTES: usize = 1024 * 1024;
-/// Calls that are worked on at one time; more are answered 503 at once.
+/// Calls that are worked on at one time; more wait their turn, of which there are as many as connections at the most.
 const REQUESTS_MAX: usize = 64;
 /// The longest a call may take, as in Kafka Connect.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(90);
@@ -70,11 +70,12 @@ impl Api {
     }
 
     async fn handle(self, request: Request<Body>) -> Answer {
-        let Ok(_permit) = Arc::clone(&self.requests).try_acquire_owned() else {
-            let message = format!("{REQUESTS_MAX} requests are being worked on; try again later");
-            return answer::error(&ConnectError::unavailable(message));
+        let answered = async {
+            // An error: closed, which it never is.
+            let _permit = self.requests.acquire().await;
+            self.matched(request).await
         };
-        match tokio::time::timeout(REQUEST_TIMEOUT, self.matched(request)).await {
+        match tokio::time::timeout(REQUEST_TIMEOUT, answered).await {
             Ok(answer) => answer,
             Err(_) => answer::error(&ConnectError::internal("Request timed out")),
         }
