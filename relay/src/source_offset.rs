@@ -193,7 +193,9 @@ impl OffsetTracker {
         for change in known.filter(|change| change.transaction.commit_lsn == ended) {
             change.transaction.end_lsn = Some(end_lsn);
         }
-        let resumed = self.stored.is_some() && !self.is_covered();
+        // A message outside of transactions says nothing about the transactions that were open around it.
+        let is_whole = self.transaction.xid.is_some();
+        let resumed = is_whole && self.stored.is_some() && !self.is_covered();
         self.last_commit = self.last_commit.max(Some(end_lsn));
         if resumed {
             self.stored = None;
