@@ -99,6 +99,7 @@ pub struct Pipeline<'c, S> {
     /// The last change that was published (or needed no record), and in which history of WAL.
     position: Position,
     reporter: Reporter,
+    snapshot_taken: bool,
     acknowledged_lsn: Lsn,
     acknowledged_at: Instant,
     acknowledge_interval_max: Duration,
@@ -123,6 +124,7 @@ impl<'c, S: Sink> Pipeline<'c, S> {
             transaction: None,
             position: Position::default(),
             reporter,
+            snapshot_taken: false,
             acknowledged_lsn: Lsn::ZERO,
             acknowledged_at: Instant::now(),
             acknowledge_interval_max: config.status_interval,
@@ -248,6 +250,16 @@ impl<'c, S: Sink> Pipeline<'c, S> {
     /// A snapshot that found rows is published and confirmed.
     pub fn snapshot_completed(&mut self, lsn: Lsn, transaction_id: Option<u64>) {
         self.reporter.tell_snapshot(&self.progress, lsn, transaction_id);
+    }
+
+    /// Takes note of a snapshot that is published and confirmed.
+    pub const fn note_snapshot(&mut self) {
+        self.snapshot_taken = true;
+    }
+
+    /// Whether a snapshot was taken: a lost connection is no reason for another one.
+    pub const fn has_snapshot(&self) -> bool {
+        self.snapshot_taken
     }
 
     /// Gives the sink back, to be closed.

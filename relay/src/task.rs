@@ -10,16 +10,17 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::WorkerConfig;
-use crate::connector_config::{ConnectorConfig, SnapshotMode};
+use crate::connector_config::ConnectorConfig;
 use crate::failure::{self, Decision};
 use crate::pipeline::{Drained, Pipeline, PipelineError};
 use crate::secret::Secret;
 use crate::sink::kafka::KafkaSink;
 use crate::sink::{Sink, SinkError};
 use crate::source::connection::{Connection, Purpose};
-use crate::source::slot::{self, Found};
+use crate::source::slot;
+use crate::source::start::{self, Earlier, Started};
 use crate::source::wal::{StreamOptions, WalStream};
-use crate::source::{SourceError, publication, server, snapshot};
+use crate::source::{SourceError, publication, server};
 use crate::source_offset::SourceOffset;
 use crate::written::{Reporter, Written};
 
@@ -316,9 +317,14 @@ impl Run<'_> {
             let mut connection = Connection::open(database, Purpose::Replication).await?;
             let settings = server::settings(&mut connection).await?;
             let publication = &connector.publication;
-            if let Some(done) =
-                publication::ensure(&mut connection, publication, &connector.table_filter, database)
-                    .await?
+            if connector.snapshot.mode.streams()
+                && let Some(done) = publication::ensure(
+                    &mut connection,
+                    publication,
+                    &connector.table_filter,
+                    database,
+                )
+                .await?
             {
                 tracing::info!(publication.name = publication.name, "publication prepared: {done}");
             }
@@ -330,10 +336,26 @@ impl Run<'_> {
             () = stop.cancelled() => return Ok(pipeline.undrained()),
         };
         pipeline.begin(identity, wal_end, settings.status_interval());
-        tokio::select! {
-            ensured = self.ensure_slot(&mut connection, pipeline) => ensured?,
+        let earlier = Earlier {
+            offset: self.beginning.stored.is_some(),
+            streamed: pipeline.has_streamed(),
+            snapshot: pipeline.has_snapshot(),
+        };
+        let started = tokio::select! {
+            started = start::prepare(&mut connection, pipeline, connector, earlier) => started?,
             // A snapshot that is cut short leaves no slot behind: the next start takes it again.
             () = stop.cancelled() => return Ok(pipeline.undrained()),
+        };
+        if started == Started::Nothing {
+            drop(connection);
+            let name = &connector.name;
+            tracing::info!(
+                connector.name = name,
+                "nothing is streamed: snapshot.mode is initial_only"
+            );
+            report.send_replace(TaskState::Running);
+            stop.cancelled().await;
+            return Ok(pipeline.undrained());
         }
         let found = slot::find(&mut connection, &connector.slot, &database.name).await?;
         pipeline.resume(found.and_then(|slot| slot.confirmed_flush_lsn), wal_end);
@@ -341,6 +363,7 @@ impl Run<'_> {
             slot: connector.slot.clone(),
             publication: connector.publication.name.clone(),
             messages: settings.has_logical_messages(),
+            parameters: connector.stream_parameters.clone(),
         };
         let mut wal = WalStream::start(connection, &options).await?;
         tracing::info!(
@@ -353,50 +376,8 @@ impl Run<'_> {
         let result = pipeline.run(&mut wal, stop, worker.shutdown_timeout).await;
         wal.close().await;
         let drained = result?;
-        if connector.slot_drop_on_stop && drained.left == 0 {
-            drop_slot(connector).await?;
-        } else if connector.slot_drop_on_stop {
-            tracing::warn!(
-                slot.name = connector.slot,
-                left_records = drained.left,
-                "the slot is kept although slot.drop.on.stop is set: Kafka has not confirmed everything yet"
-            );
-        }
+        give_up_slot(connector, &drained).await?;
         Ok(drained)
-    }
-
-    /// Finds the slot free, or publishes what is there and creates it.
-    async fn ensure_slot<S: Sink>(
-        &self,
-        connection: &mut Connection,
-        pipeline: &mut Pipeline<'_, S>,
-    ) -> Result<(), PipelineError> {
-        let connector = self.connector;
-        let found = slot::find_free(connection, &connector.slot, &connector.database.name).await?;
-        if found == Found::Missing {
-            if pipeline.has_streamed() {
-                let reason = "it was there and is gone; what was written to the outbox since cannot be read any more. \
-                              Find out who dropped it (a failover keeps it with slot.failover only), publish what is \
-                              missing, and restart the task: it creates a new slot"
-                    .to_owned();
-                let slot = connector.slot.clone();
-                return Err(SourceError::SlotUnusable { slot, reason }.into());
-            }
-            if self.beginning.stored.is_some() {
-                tracing::warn!(
-                    connector.name = connector.name,
-                    slot.name = connector.slot,
-                    "a source offset is stored, but its slot is gone: changes that were made before the new slot exists, and \
-                     were not published, are not in the stream"
-                );
-            }
-            match connector.snapshot_mode {
-                SnapshotMode::Initial => snapshot::run(connection, pipeline, connector).await?,
-                SnapshotMode::NoData => slot::create(connection, &connector.slot).await?,
-            }
-            tracing::info!(slot.name = connector.slot, "replication slot created");
-        }
-        Ok(())
     }
 }
 
@@ -415,7 +396,18 @@ async fn stopped_before_streaming(stop: &CancellationToken, worker: &WorkerConfi
 }
 
 /// `slot.drop.on.stop`: the stream must have ended before its slot can go.
-async fn drop_slot(connector: &ConnectorConfig) -> Result<(), SourceError> {
+async fn give_up_slot(connector: &ConnectorConfig, drained: &Drained) -> Result<(), SourceError> {
+    if !connector.slot_drop_on_stop {
+        return Ok(());
+    }
+    if drained.left > 0 {
+        tracing::warn!(
+            slot.name = connector.slot,
+            left_records = drained.left,
+            "the slot is kept although slot.drop.on.stop is set: Kafka has not confirmed everything yet"
+        );
+        return Ok(());
+    }
     let mut connection = Connection::open(&connector.database, Purpose::Query).await?;
     slot::drop(&mut connection, &connector.slot).await?;
     tracing::info!(

@@ -11,6 +11,12 @@ mod kafka_sink;
 mod outbox;
 #[path = "it/stream.rs"]
 mod stream;
+#[path = "it/stream_publication.rs"]
+mod stream_publication;
+#[path = "it/stream_slot.rs"]
+mod stream_slot;
+#[path = "it/stream_snapshot.rs"]
+mod stream_snapshot;
 
 #[path = "it/connect_api.rs"]
 mod connect_api;

@@ -20,6 +20,8 @@ pub struct DatabaseConfig {
     pub password: Secret,
     /// `database.dbname`.
     pub name: String,
+    /// `database.initial.statements`: run on each connection that reads tables or the catalogue, not on the stream's.
+    pub initial_statements: Vec<String>,
     /// Another address to dial for this one, from the worker's `RELAY_CONNECT_TO`.
     pub dial_instead: Option<String>,
 }
@@ -40,9 +42,26 @@ pub(super) fn read(options: &mut Options<'_>, worker: &WorkerConfig) -> Database
     let user = options.required(&["database.user"], "a role with the attribute REPLICATION");
     let password = Secret::new(options.text("database.password").unwrap_or_default());
     let name = options.required(&["database.dbname"], "the database that holds the outbox table");
+    let initial_statements = options.text("database.initial.statements").unwrap_or_default();
+    let initial_statements = statements(&initial_statements);
     check_ssl_mode(options);
     let dial_instead = worker.connect_to.get(&format!("{host}:{port}")).cloned();
-    DatabaseConfig { host, port, user, password, name, dial_instead }
+    DatabaseConfig { host, port, user, password, name, initial_statements, dial_instead }
+}
+
+/// Statements are separated by semicolons; two of them stand for one within a statement.
+fn statements(text: &str) -> Vec<String> {
+    let mut statements = vec![String::new()];
+    let mut chars = text.chars().peekable();
+    while let Some(char) = chars.next() {
+        if char == ';' && chars.next_if_eq(&';').is_none() {
+            statements.push(String::new());
+        } else if let Some(statement) = statements.last_mut() {
+            statement.push(char);
+        }
+    }
+    let trimmed = statements.iter().map(|statement| statement.trim().to_owned());
+    trimmed.filter(|statement| !statement.is_empty()).collect()
 }
 
 /// TLS is not there yet: asking for it must not silently give less.
@@ -59,5 +78,16 @@ fn check_ssl_mode(options: &mut Options<'_>) {
             let message = "this version connects without TLS; remove the option".to_owned();
             options.refuse(option, None, message);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_semicolons_stand_for_one() {
+        assert_eq!(statements("set a = 1; select ';;' ;"), ["set a = 1", "select ';'"]);
+        assert!(statements(" ; ").is_empty());
     }
 }

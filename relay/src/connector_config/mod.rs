@@ -5,6 +5,7 @@ mod events;
 mod names;
 pub mod option_table;
 mod options;
+mod snapshot;
 mod transforms;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ pub use database::DatabaseConfig;
 pub use events::{EventConfig, Unreadable};
 pub use names::is_postgres_connector;
 pub(crate) use options::Options;
+pub use snapshot::{SnapshotConfig, SnapshotMode};
 
 use event_router::chain::Chain;
 
@@ -34,15 +36,6 @@ pub struct OptionError {
     pub message: String,
 }
 
-/// What is read of rows that exist when a connector starts for the first time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SnapshotMode {
-    /// They are published, once, before the stream begins.
-    Initial,
-    /// They are left alone: only what the slot delivers counts.
-    NoData,
-}
-
 /// A connector's configuration, checked.
 #[derive(Debug, Clone)]
 pub struct ConnectorConfig {
@@ -54,6 +47,10 @@ pub struct ConnectorConfig {
     pub database: DatabaseConfig,
     /// `slot.name`.
     pub slot: String,
+    /// `slot.failover`: a standby keeps the slot (PostgreSQL 17 and later).
+    pub slot_failover: bool,
+    /// `slot.stream.params`: options of pgoutput beside those that the relay needs, with their values.
+    pub stream_parameters: Vec<(String, String)>,
     /// `slot.drop.on.stop`: give the slot up when the connector stops.
     pub slot_drop_on_stop: bool,
     /// How long a slot that somebody else reads from is waited for: `slot.max.retries` times `slot.retry.delay.ms`, for
@@ -64,7 +61,7 @@ pub struct ConnectorConfig {
     /// Which tables are captured of what the publication delivers.
     pub table_filter: TableFilter,
     /// What happens to rows that exist already.
-    pub snapshot_mode: SnapshotMode,
+    pub snapshot: SnapshotConfig,
     /// The transforms, the Event Router among them.
     pub chain: Chain,
     /// Which changes become events.
@@ -101,9 +98,11 @@ impl ConnectorConfig {
         let slot = names::slot(&mut options);
         let slot_patience = names::slot_patience(&mut options);
         let slot_drop_on_stop = options.flag("slot.drop.on.stop", false);
+        let slot_failover = options.flag("slot.failover", false);
+        let stream_parameters = names::stream_parameters(&mut options);
         let table_filter = TableFilter::parse(&mut options);
         let publication = PublicationConfig::parse(&mut options);
-        let snapshot_mode = names::snapshot_mode(&mut options);
+        let snapshot = SnapshotConfig::parse(&mut options);
         let extended_headers = options.flag("extended.headers.enabled", true);
         let status_interval = options.milliseconds("status.update.interval.ms", 10_000, 1..=60_000);
         let chain = transforms::read(&mut options);
@@ -125,11 +124,13 @@ impl ConnectorConfig {
             topic_prefix,
             database,
             slot,
+            slot_failover,
+            stream_parameters,
             slot_drop_on_stop,
             slot_patience,
             publication,
             table_filter,
-            snapshot_mode,
+            snapshot,
             chain,
             events,
             converters,

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::SnapshotMode;
 use super::options::Options;
 
 /// Debezium's class, and the short names under which Connect finds it.
@@ -88,13 +87,30 @@ pub(super) fn slot(options: &mut Options<'_>) -> String {
     slot
 }
 
-pub(super) fn snapshot_mode(options: &mut Options<'_>) -> SnapshotMode {
-    let choices = [
-        ("initial", SnapshotMode::Initial),
-        ("no_data", SnapshotMode::NoData),
-        ("never", SnapshotMode::NoData),
-    ];
-    options.choice("snapshot.mode", &choices, SnapshotMode::Initial)
+/// Options of pgoutput that leave the form of its messages as it is. `binary` and `streaming` would change it, and the
+/// relay gives the others itself.
+const STREAM_PARAMETERS: [&str; 1] = ["origin"];
+
+/// `slot.stream.params`: `name=value`, separated by semicolons.
+pub(super) fn stream_parameters(options: &mut Options<'_>) -> Vec<(String, String)> {
+    const OPTION: &str = "slot.stream.params";
+    let text = options.text(OPTION).unwrap_or_default();
+    let mut parameters = Vec::new();
+    for parameter in text.split(';').map(str::trim).filter(|parameter| !parameter.is_empty()) {
+        match parameter.split_once('=') {
+            Some((name, value)) if STREAM_PARAMETERS.contains(&name.trim()) => {
+                parameters.push((name.trim().to_owned(), value.trim().to_owned()));
+            }
+            _ => {
+                let message = format!(
+                    "the relay passes on {}; what else pgoutput needs it gives itself",
+                    STREAM_PARAMETERS.join(", ")
+                );
+                options.refuse(OPTION, Some(parameter.to_owned()), message);
+            }
+        }
+    }
+    parameters
 }
 
 #[cfg(test)]

@@ -40,6 +40,8 @@ pub enum Purpose {
     Query,
     /// Replication commands, and SQL as well (`replication=database`).
     Replication,
+    /// The same, to read tables: after the connector's initial statements.
+    Snapshot,
 }
 
 /// An open, authenticated connection.
@@ -83,6 +85,12 @@ impl Connection {
         connection.start_up(database, purpose).await?;
         connection.authenticate(database).await?;
         connection.until_ready("start a session").await?;
+        if purpose != Purpose::Replication {
+            // They may change how values are written, which must not reach the stream.
+            for statement in &database.initial_statements {
+                connection.query("run database.initial.statements", statement).await?;
+            }
+        }
         Ok(connection)
     }
 
@@ -101,7 +109,7 @@ impl Connection {
             ("DateStyle", "ISO"),
             ("TimeZone", "UTC"),
         ];
-        if purpose == Purpose::Replication {
+        if purpose != Purpose::Query {
             parameters.push(("replication", "database"));
         }
         self.encode(|outbox| frontend::startup_message(parameters, outbox))?;

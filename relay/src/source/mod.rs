@@ -9,6 +9,7 @@ pub mod server;
 pub mod slot;
 pub mod snapshot;
 mod socket;
+pub mod start;
 pub mod table_filter;
 pub mod wal;
 

@@ -22,6 +22,8 @@ pub struct PublicationConfig {
     pub name: String,
     /// What to do when it is missing.
     pub autocreate: Autocreate,
+    /// `publish.via.partition.root`: changes of partitions come as changes of the partitioned table.
+    pub via_partition_root: bool,
 }
 
 /// `publication.autocreate.mode`.
@@ -53,7 +55,13 @@ impl PublicationConfig {
         ];
         let autocreate =
             options.choice("publication.autocreate.mode", &choices, Autocreate::AllTables);
-        Self { name, autocreate }
+        let via_partition_root = options.flag("publish.via.partition.root", false);
+        Self { name, autocreate, via_partition_root }
+    }
+
+    /// What a publication is created with.
+    const fn with(&self) -> &'static str {
+        if self.via_partition_root { " with (publish_via_partition_root = true)" } else { "" }
     }
 }
 
@@ -97,11 +105,13 @@ pub async fn ensure(
                  with CREATE PUBLICATION, or use filtered",
             ));
         }
-        (Autocreate::AllTables, None) => format!("create publication {name} for all tables"),
-        (Autocreate::NoTables, None) => format!("create publication {name}"),
+        (Autocreate::AllTables, None) => {
+            format!("create publication {name} for all tables{}", config.with())
+        }
+        (Autocreate::NoTables, None) => format!("create publication {name}{}", config.with()),
         (Autocreate::Filtered, None) => {
             let tables = captured_tables(connection, filter, database).await?;
-            format!("create publication {name} for table {}", tables.join(", "))
+            format!("create publication {name} for table {}{}", tables.join(", "), config.with())
         }
     };
     run(connection, &config.name, command).await.map(Some)
@@ -132,9 +142,13 @@ async fn unpublished_tables(
     database: &DatabaseConfig,
 ) -> Result<Vec<String>, SourceError> {
     let captured = captured_tables(connection, filter, database).await?;
+    // By itself, or as a partition or a table of a schema that is published.
     let sql = format!(
-        "select schemaname, tablename from pg_publication_tables where pubname = {}",
-        quote_literal(&config.name)
+        "select n.nspname, c.relname from pg_publication_rel r \
+         join pg_publication p on p.oid = r.prpubid join pg_class c on c.oid = r.prrelid \
+         join pg_namespace n on n.oid = c.relnamespace where p.pubname = {name} \
+         union select schemaname, tablename from pg_publication_tables where pubname = {name}",
+        name = quote_literal(&config.name)
     );
     let published = connection.query("look at the published tables", &sql).await?;
     let published: Vec<String> = published.iter().filter_map(|row| qualified(row)).collect();
@@ -183,19 +197,22 @@ async fn captured_tables(
     filter: &TableFilter,
     database: &DatabaseConfig,
 ) -> Result<Vec<String>, SourceError> {
-    // Ordinary tables and roots of partitioned ones; a partition is published through its root.
-    let sql = "select n.nspname, c.relname from pg_class c \
+    // A partition is published through the table that it is a part of, or for itself where only it is captured.
+    let sql = "select n.nspname, c.relname, wn.nspname, w.relname from pg_class c \
                join pg_namespace n on n.oid = c.relnamespace \
-               where c.relkind in ('r', 'p') and not c.relispartition and c.relpersistence = 'p' \
-               order by 1, 2";
+               left join pg_class w on c.relispartition and w.oid = pg_partition_root(c.oid) \
+               left join pg_namespace wn on wn.oid = w.relnamespace \
+               where c.relkind in ('r', 'p') and c.relpersistence = 'p' order by 1, 2";
     let rows = connection.query("look at the tables", sql).await?;
+    let captures = |row: &[Option<String>]| match row {
+        [Some(schema), Some(table)] => filter.captures(schema, table),
+        _ => false,
+    };
     let captured: Vec<String> = rows
         .iter()
-        .filter(|row| match row.as_slice() {
-            [Some(schema), Some(table)] => filter.captures(schema, table),
-            _ => false,
-        })
-        .filter_map(|row| qualified(row))
+        .filter_map(|row| row.split_at_checked(2))
+        .filter(|(table, whole)| captures(table) && !captures(whole))
+        .filter_map(|(table, _)| qualified(table))
         .collect();
     if captured.is_empty() {
         let (filter, database) = (filter.describe(), database.name.clone());

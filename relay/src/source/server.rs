@@ -11,6 +11,9 @@ const VERSION_MIN: u32 = 130_000;
 /// Since this version pgoutput sends logical decoding messages.
 const VERSION_MESSAGES: u32 = 140_000;
 
+/// Since this version slots can be kept by a standby.
+const VERSION_FAILOVER: u32 = 170_000;
+
 /// Status interval where the server would wait for ever.
 const STATUS_INTERVAL_MAX: Duration = Duration::from_secs(10);
 
@@ -37,6 +40,12 @@ impl ServerSettings {
     #[must_use]
     pub const fn has_logical_messages(&self) -> bool {
         self.version >= VERSION_MESSAGES
+    }
+
+    /// Whether a slot can be made that a standby keeps.
+    #[must_use]
+    pub const fn has_failover_slots(&self) -> bool {
+        self.version >= VERSION_FAILOVER
     }
 }
 

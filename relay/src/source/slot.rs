@@ -7,7 +7,9 @@ use pgoutput::{Lsn, ParseLsnError};
 
 use super::connection::{Connection, Row};
 use super::error::SourceError;
+use super::server;
 use super::wal::{quote_identifier, quote_literal};
+use crate::connector_config::ConnectorConfig;
 
 /// The output plugin: built into PostgreSQL since version 10.
 const PLUGIN: &str = "pgoutput";
@@ -34,6 +36,8 @@ pub struct Slot {
     pub confirmed_flush_lsn: Option<Lsn>,
     /// Oldest WAL that it holds back.
     pub restart_lsn: Option<Lsn>,
+    /// PostgreSQL has removed WAL that it still needed.
+    pub is_lost: bool,
 }
 
 /// Whether a slot is there.
@@ -43,6 +47,8 @@ pub enum Found {
     Existing,
     /// It has to be created: changes before that moment will not be in it.
     Missing,
+    /// It is there, but WAL that it needs is not: it can only be dropped.
+    Lost,
 }
 
 /// Asks the server which WAL history it writes, and where its WAL ends now.
@@ -65,7 +71,7 @@ pub async fn identify_system(
 /// Finds the slot and checks that the relay can use it.
 ///
 /// # Errors
-/// When it belongs to another database or plugin, has lost its WAL, or is in use.
+/// When it belongs to another database or plugin, or is in use.
 pub async fn find_free(
     connection: &mut Connection,
     slot: &str,
@@ -75,6 +81,7 @@ pub async fn find_free(
         Some(Slot { active_pid: Some(pid), .. }) => {
             Err(SourceError::SlotInUse { slot: slot.to_owned(), pid })
         }
+        Some(Slot { is_lost: true, .. }) => Ok(Found::Lost),
         Some(_) => Ok(Found::Existing),
         None => Ok(Found::Missing),
     }
@@ -84,13 +91,55 @@ pub async fn find_free(
 ///
 /// # Errors
 /// When PostgreSQL refuses, for instance because max_replication_slots are there already.
-pub async fn create(connection: &mut Connection, slot: &str) -> Result<(), SourceError> {
-    let command = format!(
-        "CREATE_REPLICATION_SLOT {} LOGICAL {PLUGIN} NOEXPORT_SNAPSHOT",
-        quote_identifier(slot)
-    );
+pub async fn create(
+    connection: &mut Connection,
+    connector: &ConnectorConfig,
+) -> Result<(), SourceError> {
+    let slot = &connector.slot;
+    // The form without parentheses is the only one before PostgreSQL 15.
+    let failover = needs_failover(connection, connector).await?;
+    let options = if failover { "(SNAPSHOT 'nothing', FAILOVER)" } else { "NOEXPORT_SNAPSHOT" };
+    let command =
+        format!("CREATE_REPLICATION_SLOT {} LOGICAL {PLUGIN} {options}", quote_identifier(slot));
     let doing = format!("create replication slot \"{slot}\"");
     connection.query_within(&doing, &command, CREATE_TIMEOUT).await.map(|_| ())
+}
+
+/// `slot.failover` for a slot that was copied: a copy does not take it over.
+///
+/// # Errors
+/// When PostgreSQL refuses.
+pub(super) async fn set_failover(
+    connection: &mut Connection,
+    connector: &ConnectorConfig,
+) -> Result<(), SourceError> {
+    if !needs_failover(connection, connector).await? {
+        return Ok(());
+    }
+    let slot = &connector.slot;
+    let command = format!("ALTER_REPLICATION_SLOT {} (FAILOVER true)", quote_identifier(slot));
+    let doing = format!("let replication slot \"{slot}\" fail over");
+    connection.query(&doing, &command).await.map(|_| ())
+}
+
+/// Whether `slot.failover` is asked for and the server can do it.
+async fn needs_failover(
+    connection: &mut Connection,
+    connector: &ConnectorConfig,
+) -> Result<bool, SourceError> {
+    if !connector.slot_failover {
+        return Ok(false);
+    }
+    let can_fail_over = server::settings(connection).await?.has_failover_slots();
+    if !can_fail_over {
+        // As Debezium, which goes on as well.
+        tracing::warn!(
+            slot.name = connector.slot,
+            "slot.failover has no effect: slots that fail over came with PostgreSQL 17; after a failover the slot is \
+             gone"
+        );
+    }
+    Ok(can_fail_over)
 }
 
 /// Looks a slot up.
@@ -145,15 +194,18 @@ fn read(slot: &str, database: &str, row: Row) -> Result<Slot, SourceError> {
              choose another slot.name"
         ));
     }
-    if wal_status.as_deref() == Some("lost") {
-        return unusable(
-            "PostgreSQL has removed WAL that it still needed (wal_status is lost, see \
-             max_slot_wal_keep_size); events may be missing: check what was written since, then \
-             drop the slot with pg_drop_replication_slot and restart the connector"
-                .to_owned(),
-        );
-    }
-    Ok(Slot { active_pid, confirmed_flush_lsn, restart_lsn })
+    let is_lost = wal_status.as_deref() == Some("lost");
+    Ok(Slot { active_pid, confirmed_flush_lsn, restart_lsn, is_lost })
+}
+
+/// Why a slot that has lost its WAL is of no use.
+pub(super) fn lost(slot: &str) -> SourceError {
+    let reason = "PostgreSQL has removed WAL that it still needed (wal_status is lost, see \
+                  max_slot_wal_keep_size); events may be missing: check what was written since, then \
+                  drop the slot with pg_drop_replication_slot and restart the connector \
+                  (snapshot.mode=when_needed does both)"
+        .to_owned();
+    SourceError::SlotUnusable { slot: slot.to_owned(), reason }
 }
 
 #[cfg(test)]
@@ -171,8 +223,10 @@ mod tests {
             active_pid: Some(17),
             confirmed_flush_lsn: Some(Lsn::new(0x20)),
             restart_lsn: Some(Lsn::new(0x10)),
+            is_lost: false,
         };
         assert_eq!(slot, expected);
+        assert!(read("s", "orderdb", row("pgoutput", "orderdb", "lost")).unwrap().is_lost);
     }
 
     #[test]
@@ -180,7 +234,6 @@ mod tests {
         for (row, reason) in [
             (row("wal2json", "orderdb", "reserved"), "output plugin `wal2json`"),
             (row("pgoutput", "other", "reserved"), "belongs to database \"other\""),
-            (row("pgoutput", "orderdb", "lost"), "wal_status is lost"),
         ] {
             let error = read("s", "orderdb", row).unwrap_err().to_string();
             assert!(error.contains(reason), "{error}");

@@ -43,6 +43,8 @@ pub struct StreamOptions {
     pub publication: String,
     /// Ask for logical decoding messages (PostgreSQL 14 and later).
     pub messages: bool,
+    /// More options of pgoutput, with their values.
+    pub parameters: Vec<(String, String)>,
 }
 
 /// A running stream from a replication slot.
@@ -65,9 +67,13 @@ impl WalStream {
         connection: Connection,
         options: &StreamOptions,
     ) -> Result<Self, SourceError> {
-        let messages = if options.messages { ", messages 'true'" } else { "" };
+        let mut more = String::from(if options.messages { ", messages 'true'" } else { "" });
+        for (name, value) in &options.parameters {
+            let value = quote_replication_literal(value);
+            more.push_str(&format!(", {} {value}", quote_identifier(name)));
+        }
         let command = format!(
-            "START_REPLICATION SLOT {} LOGICAL 0/0 (proto_version '1', publication_names {}{messages})",
+            "START_REPLICATION SLOT {} LOGICAL 0/0 (proto_version '1', publication_names {}{more})",
             quote_identifier(&options.slot),
             quote_replication_literal(&quote_identifier(&options.publication)),
         );

@@ -74,6 +74,54 @@ impl Outbox {
         Ok(())
     }
 
+    /// Makes the connector's role a superuser, as it must be for some options.
+    pub(crate) async fn with_superuser(self) -> Result<Self> {
+        let mut admin =
+            PgConnection::connect(&servers().await?.postgres_administrator(&self.database).url())
+                .await?;
+        let alter = format!("alter role \"{}\" superuser", self.database.user);
+        sqlx::raw_sql(sqlx::AssertSqlSafe(alter)).execute(&mut admin).await?;
+        Ok(self)
+    }
+
+    /// The first column of the first row, as text.
+    pub(crate) async fn value(&mut self, sql: &str) -> Result<Option<String>> {
+        let sql = sqlx::AssertSqlSafe(format!("select ({sql})::text"));
+        let (value,) = sqlx::query_as(sql).fetch_one(&mut self.sql).await?;
+        Ok(value)
+    }
+
+    /// Waits until [`Self::value`] is this.
+    pub(crate) async fn until_value(&self, sql: &str, expected: &str) -> Result<()> {
+        let (url, sql) = (self.database.url(), format!("select ({sql})::text"));
+        eventually(&format!("{sql} is {expected}"), DEADLINE, || async {
+            let mut connection = PgConnection::connect(&url).await?;
+            let (value,): (Option<String>,) =
+                sqlx::query_as(sqlx::AssertSqlSafe(sql.clone())).fetch_one(&mut connection).await?;
+            Ok((value.as_deref() == Some(expected)).then_some(()))
+        })
+        .await
+    }
+
+    /// Inserts rows with these aggregate ids into a table of the outbox's form, and leaves them there.
+    pub(crate) async fn keep(&mut self, table: &str, aggregate_ids: &[&str]) -> Result<()> {
+        for id in aggregate_ids {
+            self.execute(&format!(
+                "insert into {table} (aggregatetype, aggregateid, type, payload) \
+                 values ('Order', '{id}', 'OrderCreated', '{{}}')"
+            ))
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// The slots of this database.
+    pub(crate) async fn slots(&mut self) -> Result<String> {
+        let slots = "select string_agg(slot_name, ',') from pg_replication_slots \
+                     where database = current_database()";
+        Ok(self.value(slots).await?.unwrap_or_default())
+    }
+
     /// Inserts and deletes an outbox row in one transaction, as order-service does.
     pub(crate) async fn emit(&mut self, aggregate_id: &str) -> Result<()> {
         self.execute(&format!(
@@ -84,16 +132,18 @@ impl Outbox {
         .await
     }
 
-    /// Waits until the slot is being read from.
+    /// Waits until the slot is being read from; one that is being made is active, too, but has no position yet.
     pub(crate) async fn streaming(&self) -> Result<()> {
         let (url, slot) = (self.database.url(), &self.slot);
         eventually("the slot is active", DEADLINE, || async {
             let mut sql = PgConnection::connect(&url).await?;
-            let active: Option<(bool,)> =
-                sqlx::query_as("select active from pg_replication_slots where slot_name = $1")
-                    .bind(slot)
-                    .fetch_optional(&mut sql)
-                    .await?;
+            let active: Option<(bool,)> = sqlx::query_as(
+                "select active and confirmed_flush_lsn is not null from pg_replication_slots \
+                     where slot_name = $1",
+            )
+            .bind(slot)
+            .fetch_optional(&mut sql)
+            .await?;
             Ok(active.filter(|(active,)| *active).map(|_| ()))
         })
         .await
@@ -176,6 +226,13 @@ pub(crate) fn keys(records: &[Record]) -> Vec<String> {
         String::from_utf8_lossy(record.key.as_deref().unwrap_or_default()).into_owned()
     };
     records.iter().map(key).collect()
+}
+
+/// Waits until the task runs.
+pub(crate) async fn running(task: &TaskHandle) -> Result<()> {
+    let mut state = task.subscribe();
+    tokio::time::timeout(DEADLINE, state.wait_for(|state| *state == TaskState::Running)).await??;
+    Ok(())
 }
 
 /// Waits until the task has failed, and returns its trace.
