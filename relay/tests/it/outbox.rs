@@ -132,6 +132,21 @@ impl Outbox {
         .await
     }
 
+    /// The same; returns a position of WAL within the transaction. What is acknowledged up to its end covers it, while a
+    /// position read after the commit may lie behind what other databases of the server wrote meanwhile.
+    pub(crate) async fn emit_and_locate(&mut self, aggregate_id: &str) -> Result<String> {
+        self.execute(&format!(
+            "begin; insert into inventory.outboxevent (aggregatetype, aggregateid, type, payload) \
+             values ('Order', '{aggregate_id}', 'OrderCreated', '{{\"id\": {aggregate_id}}}')"
+        ))
+        .await?;
+        let (lsn,) = sqlx::query_as("select pg_current_wal_insert_lsn()::text")
+            .fetch_one(&mut self.sql)
+            .await?;
+        self.execute("delete from inventory.outboxevent; commit").await?;
+        Ok(lsn)
+    }
+
     /// Waits until the slot is being read from; one that is being made is active, too, but has no position yet.
     pub(crate) async fn streaming(&self) -> Result<()> {
         let (url, slot) = (self.database.url(), &self.slot);

@@ -32,8 +32,7 @@ async fn nothing_is_acknowledged_before_it_is_confirmed() -> Result<()> {
     let mut outbox = Outbox::new().await?;
     let (task, control) = outbox.start(100, false)?;
     outbox.streaming().await?;
-    outbox.emit("1").await?;
-    let after_first = outbox.wal_end().await?;
+    let within_first = outbox.emit_and_locate("1").await?;
     outbox.emit("2").await?;
     let after_second = outbox.wal_end().await?;
     // Traffic in other tables brings keepalives, none of which may pass the open records.
@@ -44,7 +43,7 @@ async fn nothing_is_acknowledged_before_it_is_confirmed() -> Result<()> {
     records(&control, 3).await?;
     // An acknowledgement that was sent after all of this was read goes as far as the first record, and no further.
     control.confirm_oldest();
-    outbox.until_acknowledged(&after_first).await?;
+    outbox.until_acknowledged(&within_first).await?;
     assert!(!outbox.acknowledged(&after_second).await?, "acknowledged without a confirmation");
     control.confirm_all();
     let end = outbox.wal_end().await?;
