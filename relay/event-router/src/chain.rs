@@ -11,6 +11,7 @@ use crate::envelope::{RawChange, change_event};
 use crate::event::{Header, Outcome, RouteError, RoutedEvent, Skipped, Warning};
 use crate::options::{InvalidOption, OptionWarning};
 use crate::router::Router;
+use crate::tracing::RandomBits;
 use crate::transform::{Predicate, Transform};
 
 /// A chain of transforms.
@@ -77,6 +78,18 @@ impl Chain {
         for step in &mut self.steps {
             if let StepKind::Router(router) = &mut step.kind {
                 router.set_write_json(write_json);
+            }
+        }
+        self
+    }
+
+    /// Lets routers write tracing headers, whose ids are made of these random bits: what Debezium does where
+    /// OpenTelemetry's SDK is on its class path, and nowhere else.
+    #[must_use]
+    pub fn tracing(mut self, random: RandomBits) -> Self {
+        for step in &mut self.steps {
+            if let StepKind::Router(router) = &mut step.kind {
+                router.set_tracing(random);
             }
         }
         self

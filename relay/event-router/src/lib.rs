@@ -20,8 +20,10 @@ pub mod options;
 mod plan;
 mod router;
 pub mod topic;
+mod tracing;
 pub mod transform;
 
 pub use event::{Header, Outcome, RouteError, RoutedEvent, Skipped, Warning};
 pub use options::{InvalidOption, OptionWarning, RouterOptions};
 pub use router::Router;
+pub use tracing::RandomBits;

@@ -80,7 +80,7 @@ pub struct AdditionalField {
     pub alias: String,
 }
 
-/// Tracing; without an OpenTelemetry set-up it adds nothing.
+/// Tracing, which is off unless [`crate::chain::Chain::tracing`] turns it on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TracingOptions {
     /// Column of the span that wrote the row.

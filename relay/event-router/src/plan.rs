@@ -17,6 +17,7 @@ pub(crate) struct TablePlan {
     pub(crate) route: Option<usize>,
     pub(crate) timestamp: Option<usize>,
     pub(crate) version: Option<usize>,
+    pub(crate) tracing: Option<usize>,
     /// In the order of the option.
     pub(crate) additional: Vec<Option<usize>>,
 }
@@ -61,6 +62,7 @@ impl TablePlan {
             route: table.index_of(&options.route_column),
             timestamp: optional(&options.timestamp_column),
             version: optional(&options.version_column),
+            tracing: table.index_of(&options.tracing.column),
             additional: options
                 .additional
                 .iter()

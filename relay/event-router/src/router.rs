@@ -15,6 +15,7 @@ use crate::expand::{ExpandError, Expansion, write_directly};
 use crate::options::{self, InvalidOperation, Placement, RouterOptions};
 use crate::plan::{Plans, TablePlan};
 use crate::topic::TopicRouter;
+use crate::tracing::{RandomBits, trace};
 
 /// Name of the header with the event's id, whatever its column is called.
 const ID_HEADER: &str = "id";
@@ -34,6 +35,7 @@ pub struct Router {
     envelopes: EnvelopeSchemas,
     has_envelope: bool,
     write_json: bool,
+    tracing: Option<RandomBits>,
     warnings: Vec<Warning>,
 }
 
@@ -54,6 +56,7 @@ impl Router {
             plans: Plans::default(),
             envelopes: EnvelopeSchemas::default(),
             write_json: false,
+            tracing: None,
             warnings: Vec::new(),
         }
     }
@@ -69,6 +72,11 @@ impl Router {
     /// See [`Self::write_json`].
     pub(crate) const fn set_write_json(&mut self, write_json: bool) {
         self.write_json = write_json;
+    }
+
+    /// Lets the router write tracing headers, as Debezium does where OpenTelemetry's SDK is there.
+    pub(crate) const fn set_tracing(&mut self, random: RandomBits) {
+        self.tracing = Some(random);
     }
 
     /// The options.
@@ -120,6 +128,7 @@ impl Router {
         event_ts_ms: i64,
         mut headers: Vec<Header<'a>>,
     ) -> Result<RoutedEvent<'a>, RouteError> {
+        self.trace(row, plan, &mut headers)?;
         let (payload_column, _) =
             row.column(plan.payload, options::FIELD_EVENT_PAYLOAD, &self.options.payload_column)?;
         let timestamp = self.timestamp(row, plan, event_ts_ms)?;
@@ -159,6 +168,24 @@ impl Router {
             headers,
             timestamp: Some(timestamp),
         })
+    }
+
+    fn trace(
+        &self,
+        row: &OutboxRow<'_, '_>,
+        plan: &TablePlan,
+        headers: &mut Vec<Header<'_>>,
+    ) -> Result<(), RouteError> {
+        let Some(random) = self.tracing else { return Ok(()) };
+        let options = &self.options.tracing;
+        let context = match plan.tracing {
+            Some(_) => row.text(plan.tracing, options::TRACING_FIELD, &options.column)?,
+            None => None,
+        };
+        if context.is_some() || !options.column_only {
+            trace(context.as_deref(), random, headers)?;
+        }
+        Ok(())
     }
 
     fn timestamp(

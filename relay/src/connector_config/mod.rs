@@ -105,7 +105,7 @@ impl ConnectorConfig {
         let snapshot = SnapshotConfig::parse(&mut options);
         let extended_headers = options.flag("extended.headers.enabled", true);
         let status_interval = options.milliseconds("status.update.interval.ms", 10_000, 1..=60_000);
-        let chain = transforms::read(&mut options);
+        let chain = transforms::read(&mut options, worker);
         let events = EventConfig::parse(&mut options);
         let value_modes = options.try_with(crate::columns::ValueModes::parse).unwrap_or_default();
         let converters =

@@ -3,12 +3,17 @@
 use event_router::chain::Chain;
 
 use super::options::Options;
+use crate::config::WorkerConfig;
 
 /// Where no option of these names is left to anybody else.
 const PREFIXES: [&str; 2] = ["transforms.", "predicates."];
 
+/// Variable with which Debezium's image puts OpenTelemetry's SDK on the class path: the router then writes tracing
+/// headers.
+const ENABLE_OTEL: &str = "ENABLE_OTEL";
+
 /// Reads the chain; `None` when it was refused.
-pub(super) fn read(options: &mut Options<'_>) -> Option<Chain> {
+pub(super) fn read(options: &mut Options<'_>, worker: &WorkerConfig) -> Option<Chain> {
     for prefix in PREFIXES {
         options.with_prefix(prefix);
     }
@@ -25,7 +30,9 @@ pub(super) fn read(options: &mut Options<'_>) -> Option<Chain> {
                               own";
                 options.remark(remark.to_owned());
             }
-            Some(chain)
+            let traces =
+                worker.environment.get(ENABLE_OTEL).is_some_and(|enabled| enabled == "true");
+            Some(if traces { chain.tracing(random_bits) } else { chain })
         }
         Err(problems) => {
             for problem in problems {
@@ -34,6 +41,10 @@ pub(super) fn read(options: &mut Options<'_>) -> Option<Chain> {
             None
         }
     }
+}
+
+fn random_bits() -> u128 {
+    uuid::Uuid::new_v4().as_u128()
 }
 
 #[cfg(test)]
@@ -48,7 +59,7 @@ mod tests {
         let properties: BTreeMap<String, String> =
             given.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
         let mut options = Options::new(&properties);
-        let chain = read(&mut options);
+        let chain = read(&mut options, &WorkerConfig::default());
         let read = options
             .finish()
             .map_err(|errors| errors.into_iter().map(|error| error.option).collect::<Vec<_>>());

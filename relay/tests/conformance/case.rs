@@ -19,6 +19,9 @@ pub(crate) struct Case {
     pub(crate) expected: Expected,
     #[serde(default)]
     pub(crate) compare: Option<String>,
+    /// What was on Debezium's class path.
+    #[serde(default)]
+    pub(crate) requires: Option<String>,
     #[serde(default)]
     pub(crate) alternatives: Vec<Vec<ExpectedRecord>>,
 }

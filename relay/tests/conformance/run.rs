@@ -78,7 +78,7 @@ async fn with_slot(
         time: (started_at, now_us() / 1000),
         database: database.name.clone(),
     };
-    let worker = WorkerConfig { shutdown_timeout: DEADLINE, ..WorkerConfig::default() };
+    let worker = worker(case)?;
     let connector = match ConnectorConfig::parse(&properties(case, database, slot), &worker) {
         Ok(connector) => connector,
         Err(refused) => {
@@ -113,6 +113,19 @@ async fn streamed(
         repeated(case, control).await?;
     }
     Ok(failure)
+}
+
+/// The worker that a case needs.
+fn worker(case: &Case) -> Result<WorkerConfig> {
+    let mut variables = vec![("BOOTSTRAP_SERVERS", "localhost:9092")];
+    match case.requires.as_deref() {
+        None => {}
+        Some("OpenTelemetry SDK") => variables.push(("ENABLE_OTEL", "true")),
+        Some(other) => bail!("it requires {other}, which the runner does not know"),
+    }
+    let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+    let worker = WorkerConfig::from_variables(variables.into_iter().map(owned))?;
+    Ok(WorkerConfig { shutdown_timeout: DEADLINE, ..worker })
 }
 
 /// The options of a case, with those that it leaves to the runner.
