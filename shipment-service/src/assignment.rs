@@ -85,7 +85,9 @@ impl ConsumerContext for Assignment {
     fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         if let Rebalance::Revoke(partitions) = rebalance {
             let lost = consumer.assignment_lost();
-            if !lost {
+            if lost {
+                self.vitals.leave_group();
+            } else {
                 // What was handled is committed while the partitions are still ours, so that the next owner starts
                 // behind it. Not waited for here: librdkafka gives the partitions back after the answer.
                 commit(consumer);

@@ -75,6 +75,14 @@ impl Vitals {
         *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = stage;
     }
 
+    /// The group has given us up: Kafka did not hear of us in time. librdkafka joins again by itself.
+    pub(crate) fn leave_group(&self) {
+        let mut stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
+        if *stage == Stage::Joined {
+            *stage = Stage::Joining;
+        }
+    }
+
     pub(crate) fn stage(&self) -> Stage {
         *self.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }

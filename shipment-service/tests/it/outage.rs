@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use rdkafka::mocking::MockCluster;
 use testbed::eventually;
 use tokio::time::Instant;
 
@@ -69,6 +70,28 @@ async fn a_connection_that_leads_nowhere_is_given_up_and_nothing_is_lost() -> Re
     world.committed_up_to(100).await?;
     assert_eq!(world.consumed_messages().await?, 100);
     assert_eq!(world.dead_letter_count().await?, 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_member_that_kafka_no_longer_hears_is_not_ready_until_the_group_has_it_again()
+-> Result<()> {
+    // librdkafka's own broker for tests: the shared one can't be slowed down for the others.
+    let kafka = MockCluster::new(1)?;
+    let mut world = World::on(&kafka.bootstrap_servers()).await?;
+    world.session_timeout_seconds = 3;
+    kafka.create_topic(&world.topic, 1, 1)?;
+    let service = world.service().await?;
+    world.send(&Record::order_created(1)).await?;
+    world.shipments(1).await?;
+    // Connected, and without an answer for longer than the session lasts: no broker is down.
+    kafka.broker_round_trip_time(1, Duration::from_secs(8))?;
+    service.says("lost=true").await?;
+    let (ready, body) = service.get("/health/ready").await?;
+    assert_eq!((ready, &body["checks"]["consumer"]["status"]), (503, &"DOWN".into()), "{body}");
+    assert_eq!(service.get("/health/live").await?.0, 200);
+    kafka.broker_round_trip_time(1, Duration::ZERO)?;
+    service.ready().await?;
     Ok(())
 }
 
