@@ -13,6 +13,11 @@ use crate::failure::is_unavailable;
 /// How long a request waits for a free connection. Longer would only move the queue from the client to us.
 const ACQUIRE_DURATION_MAX: Duration = Duration::from_secs(3);
 
+/// A connection that does not answer a ping within this time leads nowhere. Without this bound it would keep its place in
+/// the pool until TCP gives up, after a quarter of an hour: ten requests that were under way when the network or the
+/// server froze would shut everybody else out, long after the database is back.
+const PING_DURATION_MAX: Duration = Duration::from_secs(2);
+
 /// The server ends a statement after this time: ours take milliseconds.
 const STATEMENT_DURATION_MAX: &str = "5s";
 
@@ -49,7 +54,19 @@ pub(crate) fn pool(config: &Config) -> PgPool {
     PgPoolOptions::new()
         .max_connections(config.pool_size)
         .acquire_timeout(ACQUIRE_DURATION_MAX)
+        // Both checks are ours, because sqlx's own have no time limit.
+        .test_before_acquire(false)
+        .before_acquire(|connection, _| Box::pin(ping(connection)))
+        .after_release(|connection, _| Box::pin(ping(connection)))
         .connect_lazy_with(options)
+}
+
+/// An error makes the pool drop the connection as it is, without a word to a server that may not be there.
+async fn ping(connection: &mut PgConnection) -> sqlx::Result<bool> {
+    match tokio::time::timeout(PING_DURATION_MAX, connection.ping()).await {
+        Ok(answer) => answer.map(|()| true),
+        Err(_) => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
+    }
 }
 
 /// Waits for the database as long as it takes, and brings its schema up to date. An error means that waiting does not
