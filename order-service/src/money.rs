@@ -38,6 +38,8 @@ pub(crate) enum MoneyError {
     TooManyDecimals,
     #[error("must have at most {INTEGER_DIGITS_MAX} digits before the decimal point")]
     TooLarge,
+    #[error("must be written with at most {TEXT_BYTES_MAX} characters")]
+    TooLong,
 }
 
 impl Money {
@@ -63,16 +65,14 @@ impl FromStr for Money {
 
     fn from_str(text: &str) -> Result<Self, MoneyError> {
         if text.len() > TEXT_BYTES_MAX {
-            return Err(MoneyError::TooLarge);
+            return Err(MoneyError::TooLong);
         }
         let (negative, unsigned) = match text.strip_prefix('-') {
             Some(rest) => (true, rest),
             None => (false, text),
         };
         let (number, exponent) = match unsigned.split_once(['e', 'E']) {
-            Some((number, exponent)) => {
-                (number, exponent.parse::<i32>().map_err(|_| MoneyError::NotANumber)?)
-            }
+            Some((number, exponent)) => (number, read_exponent(exponent)?),
             None => (unsigned, 0),
         };
         let (integer, fraction) = match number.split_once('.') {
@@ -84,18 +84,30 @@ impl FromStr for Money {
         if integer.is_empty() || !digits_only(integer) || !digits_only(fraction) {
             return Err(MoneyError::NotANumber);
         }
-        let mantissa: i128 =
-            format!("{integer}{fraction}").parse().map_err(|_| MoneyError::TooLarge)?;
         // At most 64 digits, so the length fits.
         let scale = (fraction.len() as i64) - i64::from(exponent);
+        // Before the digits are counted: of 0.1000000000000000055511151231257827 the decimals are too many.
         if scale > i64::from(SCALE_MAX) {
             return Err(MoneyError::TooManyDecimals);
         }
+        let mantissa: i128 =
+            format!("{integer}{fraction}").parse().map_err(|_| MoneyError::TooLarge)?;
         if negative && mantissa != 0 {
             return Err(MoneyError::Negative);
         }
         from_parts(mantissa, scale)
     }
+}
+
+/// The digits behind the `e`, which may have a sign.
+fn read_exponent(text: &str) -> Result<i32, MoneyError> {
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(MoneyError::NotANumber);
+    }
+    text.parse().map_err(|_| {
+        if text.starts_with('-') { MoneyError::TooManyDecimals } else { MoneyError::TooLarge }
+    })
 }
 
 /// The amount `mantissa * 10^-scale`, where scale is at most [`SCALE_MAX`] and may be negative (1e3).
@@ -183,12 +195,26 @@ mod tests {
         }
         check("-0.01", Err(MoneyError::Negative));
         check("-0.00", Ok("0.00"));
-        for text in ["10.005", "10.000", "1e-3", "1e-2147483648"] {
+        for text in [
+            "10.005",
+            "10.000",
+            "1e-3",
+            "1e-2147483648",
+            "1e-99999999999",
+            "0.1000000000000000055511151231257827021181583404541015625",
+        ] {
             check(text, Err(MoneyError::TooManyDecimals));
         }
-        for text in ["1e26", "100000000000000000000000000", "1e2147483647", &"9".repeat(65)] {
+        for text in [
+            "1e26",
+            "100000000000000000000000000",
+            "1e2147483647",
+            "1e99999999999",
+            &"9".repeat(64),
+        ] {
             check(text, Err(MoneyError::TooLarge));
         }
+        check(&"9".repeat(65), Err(MoneyError::TooLong));
     }
 
     #[test]

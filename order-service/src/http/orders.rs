@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tracing::Span;
 use utoipa::ToSchema;
 
@@ -72,12 +72,9 @@ pub(super) struct OrderPage {
     next_after: Option<i64>,
 }
 
-/// The page that is asked for, as text: so that a mistake gets an answer that names the parameter.
-#[derive(Deserialize)]
-pub(super) struct PageQuery {
-    limit: Option<String>,
-    after: Option<String>,
-}
+/// The parameters of the page that is asked for, as text and as they came: so that a mistake, and a parameter that comes
+/// twice, gets an answer that names it.
+type PageQuery = Vec<(String, String)>;
 
 /// Places an order.
 ///
@@ -188,20 +185,22 @@ pub(super) async fn list_orders(
     Ok(Json(OrderPage { orders, next_after }))
 }
 
-fn read_page(page: &PageQuery) -> Result<(i64, i64), Problem> {
-    let read = |name, text: &Option<String>, default, min, max| match text {
-        None => Ok(default),
-        Some(text) => {
-            text.parse().ok().filter(|number: &i64| (min..=max).contains(number)).ok_or_else(|| {
-                FieldError::parameter(
-                    name,
-                    format!("{name} must be a whole number from {min} to {max}"),
-                )
-            })
+fn read_page(page: &[(String, String)]) -> Result<(i64, i64), Problem> {
+    let read = |name, default, min, max| {
+        let refuse = |rule: String| FieldError::parameter(name, format!("{name} must {rule}"));
+        let mut values = page.iter().filter(|(known, _)| known == name).map(|(_, value)| value);
+        match (values.next(), values.next()) {
+            (None, _) => Ok(default),
+            (Some(text), None) => text
+                .parse()
+                .ok()
+                .filter(|number: &i64| (min..=max).contains(number))
+                .ok_or_else(|| refuse(format!("be a whole number from {min} to {max}"))),
+            (Some(_), Some(_)) => Err(refuse("not come twice".to_owned())),
         }
     };
-    let limit = read("limit", &page.limit, PAGE_LIMIT_DEFAULT, 1, PAGE_LIMIT_MAX);
-    let after = read("after", &page.after, 0, 0, i64::MAX);
+    let limit = read("limit", PAGE_LIMIT_DEFAULT, 1, PAGE_LIMIT_MAX);
+    let after = read("after", 0, 0, i64::MAX);
     match (limit, after) {
         (Ok(limit), Ok(after)) => Ok((limit, after)),
         (limit, after) => {

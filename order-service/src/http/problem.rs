@@ -134,7 +134,7 @@ impl From<PathRejection> for Problem {
     }
 }
 
-/// A query that is no list of names and values, or has a parameter twice.
+/// A query that is no list of names and values.
 impl From<QueryRejection> for Problem {
     fn from(rejection: QueryRejection) -> Self {
         Problem::new(StatusCode::BAD_REQUEST, rejection.body_text())

@@ -31,7 +31,7 @@ pub(crate) fn read_new_order(body: &[u8]) -> Result<NewOrder, Problem> {
     object.refuse_others(&["customerId", "orderDate", "lineItems"], &mut mistakes);
     let customer_id = object.required("customerId", &mut mistakes, |value| {
         whole_number(&value, 1, i64::MAX)
-            .ok_or_else(|| "must be a whole number greater than 0".to_owned())
+            .ok_or_else(|| format!("must be a whole number from 1 to {}", i64::MAX))
     });
     let order_date = object.required("orderDate", &mut mistakes, |value| {
         date_time(&value).ok_or_else(|| {
@@ -74,7 +74,7 @@ pub(crate) fn read_new_status(body: &[u8]) -> Result<LineStatus, Problem> {
 /// Reads an id in a path. Any 64-bit number is one; whether something has it is another question.
 pub(crate) fn read_id(parameter: &'static str, text: &str) -> Result<i64, FieldError> {
     text.parse().map_err(|_| {
-        FieldError::parameter(parameter, format!("{parameter} must be a whole number"))
+        FieldError::parameter(parameter, format!("{parameter} must be a whole number of 64 bits"))
     })
 }
 
@@ -190,14 +190,8 @@ fn date_time(value: &Value<'_>) -> Option<NaiveDateTime> {
 fn date_time_from_text(text: &str) -> Option<NaiveDateTime> {
     let local = text.strip_suffix('Z').unwrap_or(text);
     let (date, time) = local.split_once('T')?;
-    let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
-    // The parser would take signs, spaces and years of any length.
-    let shape: Vec<&str> = date.split('-').collect();
-    let [year, month, day] = shape.as_slice() else { return None };
-    let date_fits = year.len() == 4 && month.len() == 2 && day.len() == 2;
-    let time_fits = time.get(2..3) == Some(":") && matches!(time.get(5..6), None | Some(":"));
-    let fits = date_fits && time_fits && local.len() <= DATE_CHARS_MAX;
-    if !fits || !shape.iter().all(|part| digits(part)) {
+    // The parsers would take signs, spaces, single digits and years of any length.
+    if !is_date(date) || !is_time(time) || local.len() > DATE_CHARS_MAX {
         return None;
     }
     let date = NaiveDate::parse_from_str(date, "%Y-%m-%d").ok()?;
@@ -205,6 +199,31 @@ fn date_time_from_text(text: &str) -> Option<NaiveDateTime> {
         .or_else(|_| NaiveTime::parse_from_str(time, "%H:%M"))
         .ok()?;
     Some(date.and_time(time))
+}
+
+/// Whether this is `yyyy-mm-dd`, as far as digits and dashes go.
+fn is_date(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('-').collect();
+    let [year, month, day] = parts.as_slice() else { return false };
+    are_digits(year, 4) && are_digits(month, 2) && are_digits(day, 2)
+}
+
+/// Whether this is `hh:mm`, `hh:mm:ss` or `hh:mm:ss.f`, as far as digits and separators go.
+fn is_time(text: &str) -> bool {
+    let (clock, fraction) = match text.split_once('.') {
+        Some((clock, fraction)) => (clock, Some(fraction)),
+        None => (text, None),
+    };
+    let parts: Vec<&str> = clock.split(':').collect();
+    let fraction_fits = match fraction {
+        None => true,
+        Some(digits) => parts.len() == 3 && !digits.is_empty() && are_digits(digits, digits.len()),
+    };
+    matches!(parts.len(), 2 | 3) && fraction_fits && parts.iter().all(|part| are_digits(part, 2))
+}
+
+fn are_digits(text: &str, length: usize) -> bool {
+    text.len() == length && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn date_time_from_parts(parts: &[&RawValue]) -> Option<NaiveDateTime> {

@@ -97,6 +97,15 @@ fn what_is_no_local_date_and_time_is_refused() {
         "\"2019-1-31T12:13:01\"",
         "\"2019-01-31T1:13:01\"",
         "\"2019-01-31T12:13:01.\"",
+        "\"2019-01-31T12:13.5\"",
+        "\"2019-01-31T 1:13:01\"",
+        "\"2019-01-31T12: 3:01\"",
+        "\"2019-01-31T12:3\"",
+        "\"2019-01-31T12:13:1\"",
+        "\"2019-01-31T12:13: 1\"",
+        "\"2019-01-31T12:13:+1\"",
+        "\"2019-01-31T12:13:01:00\"",
+        "\"2019-01-31T12:13:01.5 \"",
         "\"0000-01-01T00:00:00\"",
         "\"0999-12-31T23:59:59\"",
         "\"+12019-01-31T12:13:01\"",
@@ -135,6 +144,8 @@ fn a_bad_value_is_refused_by_its_place() {
         ("totalPrice", "null", "missing"),
         ("totalPrice", "-5", "negative"),
         ("totalPrice", "10.005", "2 decimals"),
+        // 39.98 as a program prints a double digit by digit.
+        ("totalPrice", "39.97999999999999687361196265555918216705322265625", "2 decimals"),
         ("totalPrice", "1e40", "digits"),
         ("totalPrice", "\"ten\"", "decimal number"),
         ("totalPrice", "[]", "decimal number"),
@@ -152,7 +163,12 @@ fn a_bad_order_is_refused_by_its_place() {
     let many = vec![LINE; LINE_ITEMS_MAX + 1].join(",");
     for (body, pointer, words) in [
         (format!(r#"{{{date},"lineItems":[{LINE}]}}"#), "#/customerId", "missing"),
-        (format!(r#"{{"customerId":0,{date},"lineItems":[{LINE}]}}"#), "#/customerId", "greater"),
+        (format!(r#"{{"customerId":0,{date},"lineItems":[{LINE}]}}"#), "#/customerId", "from 1"),
+        (
+            format!(r#"{{"customerId":9223372036854775808,{date},"lineItems":[{LINE}]}}"#),
+            "#/customerId",
+            "to 9223372036854775807",
+        ),
         (format!(r#"{{"customerId":"abc",{date},"lineItems":[{LINE}]}}"#), "#/customerId", "whole"),
         (format!(r#"{{"customerId":1,"lineItems":[{LINE}]}}"#), "#/orderDate", "missing"),
         (format!(r#"{{"customerId":1,{date}}}"#), "#/lineItems", "missing"),

@@ -94,13 +94,13 @@ async fn a_page_out_of_bounds_is_refused_by_parameter() -> Result<()> {
         ("limit=0", "limit"),
         ("limit=101", "limit"),
         ("limit=ten", "limit"),
+        ("limit=1&limit=2", "limit"),
         ("after=-1", "after"),
         ("after=x", "after"),
     ] {
         let problem = world.service.get(&format!("/orders?{query}")).await?.problem(400);
         assert_eq!(problem["errors"][0]["parameter"], parameter, "{query}: {problem}");
     }
-    world.service.get("/orders?limit=1&limit=2").await?.problem(400);
     Ok(())
 }
 
