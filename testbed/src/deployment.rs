@@ -158,6 +158,21 @@ impl Deployment {
         })
     }
 
+    /// What has ended although nobody stopped it, and how.
+    #[must_use]
+    pub fn ended(&self) -> Vec<(&'static str, ExitStatus)> {
+        let part = |part: &Part| (part.name, part.program.as_ref().and_then(Program::exit_status));
+        let all = [
+            ("PostgreSQL", self.servers.postgres.exit_status()),
+            ("MySQL", self.servers.mysql.exit_status()),
+            ("Kafka", self.servers.kafka.exit_status()),
+            part(&self.order_service),
+            part(&self.relay),
+            part(&self.shipment_service),
+        ];
+        all.into_iter().filter_map(|(name, status)| Some((name, status?))).collect()
+    }
+
     /// A worker of real Kafka Connect that can take the relay's place: the example's environment, the relay's port.
     #[must_use]
     pub fn connect_options(&self) -> ConnectOptions {

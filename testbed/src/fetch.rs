@@ -9,7 +9,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::config::Settings;
@@ -23,6 +23,9 @@ const STILL_FETCHING_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Newer Kafka needs at least this Java.
 const JAVA_VERSION_MIN: u32 = 17;
+
+/// What to do where the cache folder cannot be written.
+const OTHER_CACHE: &str = " (set TESTBED_CACHE to a folder that you may write to)";
 
 /// Receives a line for people about what is being fetched.
 pub type Progress = std::sync::Arc<dyn Fn(&str) + Send + Sync>;
@@ -64,11 +67,12 @@ pub(crate) fn fetch(
     if folder.is_dir() {
         return Ok(folder);
     }
-    fs::create_dir_all(&settings.cache)
-        .with_context(|| format!("create the cache folder {}", settings.cache.display()))?;
+    fs::create_dir_all(&settings.cache).with_context(|| {
+        format!("create the cache folder {}{OTHER_CACHE}", settings.cache.display())
+    })?;
     let lock_path = settings.cache.join(format!("{}.lock", package.version_property));
-    let lock =
-        File::create(&lock_path).with_context(|| format!("create {}", lock_path.display()))?;
+    let lock = File::create(&lock_path)
+        .with_context(|| format!("create {}{OTHER_CACHE}", lock_path.display()))?;
     if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
         progress(&format!("{}: another process is fetching it, waiting", package.title));
         flock(&lock, FlockOperation::LockExclusive).context("lock the cache folder")?;
@@ -86,8 +90,8 @@ pub(crate) fn fetch(
     let unfinished = tempfile::tempdir_in(&settings.cache).context("a folder in the cache")?;
     let ready = run_maven(settings, package, unfinished.path(), progress)
         .and_then(|()| unpack(package, unfinished.path()))
-        .with_context(|| {
-            format!("{} could not be fetched; {}", package.title, package.install_hint)
+        .map_err(|error| {
+            anyhow!("{} could not be fetched: {error:#}; {}", package.title, package.install_hint)
         })?;
     open_to_all_users(&ready)?;
     fs::rename(&ready, &folder).with_context(|| format!("create {}", folder.display()))?;

@@ -19,6 +19,6 @@ mod wait;
 pub use config::Settings;
 pub use database::{MySqlDatabase, PostgresDatabase};
 pub use name::{free_port, unique_name};
-pub use program::{Program, build_programs, program};
+pub use program::{Program, build_programs, program, stop_building};
 pub use shared::{Servers, servers};
 pub use wait::eventually;

@@ -181,6 +181,15 @@ pub(crate) fn children(parent: u32) -> Vec<u32> {
     pids.filter(|pid| stat(*pid).is_some_and(|stat| stat.parent == parent)).collect()
 }
 
+/// SIGKILL to the process and to all that it started. Each is stopped before its children are looked for, so that it
+/// starts no more.
+pub(crate) fn kill_tree(root: u32) {
+    let Some(pid) = i32::try_from(root).ok().and_then(Pid::from_raw) else { return };
+    let _ = kill_process(pid, Signal::STOP);
+    children(root).into_iter().for_each(kill_tree);
+    let _ = kill_process(pid, Signal::KILL);
+}
+
 /// proc(5): `pid (name) state ppid ...`, field 22 is the start time. A name may hold spaces and parentheses.
 fn parse_stat(text: &str) -> Option<Stat> {
     let (before, after) = text.rsplit_once(')')?;

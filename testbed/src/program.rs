@@ -1,6 +1,6 @@
 //! Our own programs: built, found and started as children.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::{BufRead as _, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -13,7 +13,7 @@ use rustix::process::Signal;
 
 use crate::config::Settings;
 use crate::guard::{self, LastSignal};
-use crate::process::{Launch, Output, Process};
+use crate::process::{self, Launch, Output, Process};
 use crate::wait::eventually;
 
 /// The program that supervises the shared servers, and that serves as guard for test binaries.
@@ -21,6 +21,12 @@ pub(crate) const SUPERVISOR: &str = "testbed-servers";
 
 /// Our programs drain within less (their own bound is 10 s or below); a stop that takes longer is a defect.
 const STOP_BOUND: Duration = Duration::from_secs(15);
+
+/// Lines kept of what a program printed: more than a test looks at, and a flow that stays up for days does not grow.
+const LINES_MAX: usize = 20_000;
+
+/// Process id of the `cargo` that builds just now.
+static BUILDING: Mutex<Option<u32>> = Mutex::new(None);
 
 static BUILT: LazyLock<Mutex<HashMap<String, ()>>> = LazyLock::new(Mutex::default);
 
@@ -73,7 +79,7 @@ fn is_fresh(program: &Path) -> bool {
 /// When one does not compile.
 pub fn build_programs(packages: &[&str], quiet: bool) -> Result<()> {
     let folder = program_folder()?;
-    let mut command = Command::new(Settings::read().cargo);
+    let mut command = cargo()?;
     command.arg("build").arg("--bins").current_dir(workspace());
     if quiet {
         command.arg("--quiet");
@@ -93,12 +99,33 @@ pub fn build_programs(packages: &[&str], quiet: bool) -> Result<()> {
             command.env_remove(name);
         }
     }
-    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status();
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+    let mut child = child.context("run cargo to build our programs")?;
+    let building = || BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
+    *building() = Some(child.id());
+    let status = child.wait();
+    *building() = None;
     let status = status.context("run cargo to build our programs")?;
     if !status.success() {
         bail!("cargo could not build {}: {status}", packages.join(", "));
     }
     Ok(())
+}
+
+/// `cargo`, behind the guard where we are one: then it ends with us.
+fn cargo() -> Result<Command> {
+    let cargo = Settings::read().cargo;
+    Ok(match guard::own_program() {
+        Some(guard) => guard::command(guard, Path::new(&cargo), None, LastSignal::Kill),
+        None => Command::new(cargo),
+    })
+}
+
+/// Kills the build that is going on, with its compilers and all that they started.
+pub fn stop_building() {
+    if let Some(cargo) = *BUILDING.lock().unwrap_or_else(PoisonError::into_inner) {
+        process::kill_tree(cargo);
+    }
 }
 
 /// The folder with the programs of the running profile: `target/debug`, or that of the test binary above `deps`.
@@ -138,7 +165,7 @@ pub(crate) fn workspace() -> &'static Path {
 pub struct Program {
     name: String,
     process: Process,
-    lines: Arc<Mutex<Vec<String>>>,
+    lines: Arc<Mutex<VecDeque<String>>>,
 }
 
 impl Program {
@@ -172,7 +199,7 @@ impl Program {
         let mut process = Process::start(launch, |command| {
             command.args(args).envs(env.iter().copied());
         })?;
-        let lines = Arc::new(Mutex::new(Vec::new()));
+        let lines = Arc::new(Mutex::new(VecDeque::new()));
         let each_line = Arc::new(each_line);
         let (stdout, stderr) = (process.stdout.take(), process.stderr.take());
         capture(stdout, Arc::clone(&lines), Arc::clone(&each_line));
@@ -186,10 +213,10 @@ impl Program {
         self.process.pid()
     }
 
-    /// The lines printed so far (without their ends; standard output and error mixed as they came).
+    /// The last 20,000 lines printed so far (without their ends; standard output and error mixed as they came).
     #[must_use]
     pub fn output(&self) -> Vec<String> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
     /// How it ended, if it did and all that it printed has been read.
@@ -274,7 +301,7 @@ impl Program {
 
 fn capture(
     stream: Option<impl Read + Send + 'static>,
-    lines: Arc<Mutex<Vec<String>>>,
+    lines: Arc<Mutex<VecDeque<String>>>,
     each_line: Arc<impl Fn(&str) + Send + Sync + 'static>,
 ) {
     let Some(stream) = stream else { return };
@@ -284,7 +311,11 @@ fn capture(
         while reader.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
             let text = String::from_utf8_lossy(line.trim_ascii_end()).into_owned();
             each_line(&text);
-            lines.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+            let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+            if lines.len() == LINES_MAX {
+                lines.pop_front();
+            }
+            lines.push_back(text);
             line.clear();
         }
     });

@@ -3,6 +3,8 @@
 // The lint's own exception covers test functions, not what they call.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "main/demo.rs"]
+mod demo;
 #[path = "main/flow.rs"]
 mod flow;
 #[path = "main/interruptions.rs"]

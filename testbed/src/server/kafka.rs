@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -147,6 +147,12 @@ impl Kafka {
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         self.life.pid()
+    }
+
+    /// How it ended, if it did so without being stopped.
+    #[must_use]
+    pub fn exit_status(&self) -> Option<ExitStatus> {
+        self.life.exit_status()
     }
 }
 

@@ -1,6 +1,7 @@
 //! The life that all servers share: started, found ready, stopped or killed, started again.
 
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
@@ -74,6 +75,11 @@ impl Life {
     /// Process id, while it runs.
     pub(super) fn pid(&self) -> Option<u32> {
         self.process.as_ref().map(Process::pid)
+    }
+
+    /// How it ended, if it did so without being stopped.
+    pub(super) fn exit_status(&self) -> Option<ExitStatus> {
+        self.process.as_ref().and_then(Process::exit_status)
     }
 
     /// The last lines of its log, for an error message.

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -27,7 +28,7 @@ static MARIADB: Package = Package {
     version_property: "mariadb",
     form: Form::Archive,
     megabytes: 149,
-    install_hint: "or install it, e.g. with: apt-get install mariadb-server",
+    install_hint: "or install MariaDB itself, e.g. with: apt-get install mariadb-server",
 };
 
 /// A MySQL or MariaDB server of our own. Dropping it kills it.
@@ -158,6 +159,12 @@ impl MySql {
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         self.life.pid()
+    }
+
+    /// How it ended, if it did so without being stopped.
+    #[must_use]
+    pub fn exit_status(&self) -> Option<ExitStatus> {
+        self.life.exit_status()
     }
 
     /// Creates a user and a schema, the only one that this user may use.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -127,6 +128,12 @@ impl Postgres {
         self.life.pid()
     }
 
+    /// How it ended, if it did so without being stopped.
+    #[must_use]
+    pub fn exit_status(&self) -> Option<ExitStatus> {
+        self.life.exit_status()
+    }
+
     async fn initialise(&self) -> Result<()> {
         let password_file = self.data.join("password");
         fs::write(&password_file, &self.admin.password).context("write the password file")?;
@@ -214,7 +221,7 @@ fn find(settings: &Settings, progress: &Progress) -> Result<PathBuf> {
 }
 
 fn package() -> Result<&'static Package> {
-    const HINT: &str = "or install it, e.g. with: apt-get install postgresql";
+    const HINT: &str = "or install PostgreSQL itself, e.g. with: apt-get install postgresql";
     const fn package(profile: &'static str) -> Package {
         Package {
             title: "PostgreSQL",

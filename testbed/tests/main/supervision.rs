@@ -22,7 +22,7 @@ fn parent(pid: u32) -> Option<u32> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
-fn descendants(root: u32) -> HashSet<u32> {
+pub(crate) fn descendants(root: u32) -> HashSet<u32> {
     let mut found = HashSet::from([root]);
     loop {
         let before = found.len();
@@ -45,7 +45,7 @@ async fn join_in(folder: &Path) -> Membership {
     tokio::task::spawn_blocking(joining).await.unwrap().unwrap()
 }
 
-async fn all_gone(processes: &HashSet<u32>) {
+pub(crate) async fn all_gone(processes: &HashSet<u32>) {
     eventually("end of all processes", DEADLINE, || async {
         let left: Vec<_> = processes.iter().filter(|pid| is_alive(**pid)).collect();
         anyhow::ensure!(left.is_empty(), "still running: {left:?}");

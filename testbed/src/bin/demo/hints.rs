@@ -33,7 +33,7 @@ pub(crate) fn print(screen: Screen, ports: Ports, is_registered: bool) {
     screen.command(&format!("cargo demo sql shipment-db \"select * from Shipment\"{mysql}"));
     screen.note(&format!("the API of order-service: http://localhost:{order_service}/docs"));
     screen.note("Ctrl-C stops everything. Below: what the programs say.");
-    println!();
+    screen.plain("");
 }
 
 /// The flag that another run of this program needs to find a moved server.

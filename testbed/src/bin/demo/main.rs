@@ -11,6 +11,7 @@ mod shipments;
 mod sql;
 mod topics;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -22,7 +23,8 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("demo: {error:#}");
+            // Nobody may be reading any more.
+            let _ = writeln!(std::io::stderr(), "demo: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -28,7 +28,7 @@ const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 pub(crate) async fn play(
     screen: Screen,
     deployment: &Deployment,
-    lines: &mut mpsc::UnboundedReceiver<LogLine>,
+    lines: &mut mpsc::Receiver<LogLine>,
 ) -> Result<bool> {
     let client = Client::builder().timeout(HOP_BOUND).build()?;
     let onlooker = Onlooker::start(&deployment.order_database.url()).await?;
@@ -62,7 +62,7 @@ pub(crate) async fn play(
 struct Scene<'a> {
     screen: Screen,
     deployment: &'a Deployment,
-    lines: &'a mut mpsc::UnboundedReceiver<LogLine>,
+    lines: &'a mut mpsc::Receiver<LogLine>,
     client: Client,
     onlooker: Onlooker,
     order_events: Follower,

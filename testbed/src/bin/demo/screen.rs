@@ -1,6 +1,6 @@
 //! What the demo looks like: aligned, coloured on a terminal, plain in a pipe.
 
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
 /// Width of the names at the left.
@@ -28,49 +28,55 @@ impl Screen {
 
     /// Opens a chapter of the story.
     pub(crate) fn title(self, text: &str) {
-        println!("\n{}", self.paint(Style::Bold, text));
+        self.plain(&format!("\n{}", self.paint(Style::Bold, text)));
     }
 
     /// A fact at a place: a server, a topic, a table.
     pub(crate) fn hop(self, place: &str, fact: &str, after: Option<Duration>) {
         let after = after.map(|after| format!("  +{}", millis(after))).unwrap_or_default();
         let place = self.paint(Style::Cyan, &format!("{place:<NAME_WIDTH$}"));
-        println!("  {place} {fact}{}", self.paint(Style::Dim, &after));
+        self.plain(&format!("  {place} {fact}{}", self.paint(Style::Dim, &after)));
     }
 
     /// A server or program that answers now.
     pub(crate) fn ready(self, name: &str, address: &str, version: &str, after: Duration) {
         let name = self.paint(Style::Cyan, &format!("{name:<NAME_WIDTH$}"));
         let version = self.paint(Style::Dim, version);
-        println!("  {name} {:>7}  {address:<24} {version}", millis(after));
+        self.plain(&format!("  {name} {:>7}  {address:<24} {version}", millis(after)));
     }
 
     /// A named detail of the fact above.
     pub(crate) fn detail(self, name: &str, value: &str) {
         let name = self.paint(Style::Dim, &format!("{name:<10}"));
-        println!("  {:<NAME_WIDTH$}   {name} {value}", "");
+        self.plain(&format!("  {:<NAME_WIDTH$}   {name} {value}", ""));
     }
 
     pub(crate) fn note(self, text: &str) {
-        println!("  {}", self.paint(Style::Dim, text));
+        self.plain(&format!("  {}", self.paint(Style::Dim, text)));
     }
 
     /// A command that the user can copy.
     pub(crate) fn command(self, text: &str) {
-        println!("    {}", self.paint(Style::Bold, text));
+        self.plain(&format!("    {}", self.paint(Style::Bold, text)));
     }
 
     pub(crate) fn good(self, text: &str) {
-        println!("  {} {text}", self.paint(Style::Green, "ok"));
+        self.plain(&format!("  {} {text}", self.paint(Style::Green, "ok")));
     }
 
     pub(crate) fn bad(self, text: &str) {
-        println!("  {} {text}", self.paint(Style::Red, "NOT OK"));
+        self.plain(&format!("  {} {text}", self.paint(Style::Red, "NOT OK")));
     }
 
-    /// A line of a program's log.
-    pub(crate) fn log(self, program: &str, line: &str) {
-        println!("{} {line}", self.paint(Style::Dim, &format!("{program:<NAME_WIDTH$}|")));
+    /// A line of a program's log. Tells when nobody reads any more: it is what is shown when all else has been.
+    pub(crate) fn log(self, program: &str, line: &str) -> io::Result<()> {
+        let program = self.paint(Style::Dim, &format!("{program:<NAME_WIDTH$}|"));
+        writeln!(io::stdout(), "{program} {line}")
+    }
+
+    /// A line as it is. A reader that has gone (`| head`, a closed terminal) is no error: what counts is the exit code.
+    pub(crate) fn plain(self, text: &str) {
+        let _ = writeln!(io::stdout(), "{text}");
     }
 
     fn paint(self, style: Style, text: &str) -> String {

@@ -1,6 +1,6 @@
 //! Reading topics: for the scenario as records arrive, and for `cargo demo topic`.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -62,22 +62,29 @@ pub(crate) async fn print(cli: &Cli, name: &str, follow: bool) -> Result<bool> {
         if records.is_empty() {
             bail!("topic {name} is empty, or does not exist");
         }
-        records.iter().for_each(|record| print_record(name, record));
+        for record in &records {
+            if print_record(name, record).is_err() {
+                break;
+            }
+        }
         return Ok(true);
     }
     let mut reader = Reader::open(&bootstrap_servers, name)?;
     let name = name.to_owned();
     let following = tokio::task::spawn_blocking(move || {
         loop {
-            if let Some(record) = reader.next()? {
-                print_record(&name, &record);
+            if let Some(record) = reader.next()?
+                && print_record(&name, &record).is_err()
+            {
+                return Ok(true);
             }
         }
     });
     following.await?
 }
 
-fn print_record(topic: &str, record: &Record) {
+/// An error says that the reader has seen enough (`| head`): nothing is wrong, and nothing more is to be printed.
+fn print_record(topic: &str, record: &Record) -> io::Result<()> {
     let mut text = format!("{topic}  partition {}  offset {}\n", record.partition, record.offset);
     text += &format!("  key        {}\n", record.key_text());
     for (name, value) in &record.headers {
@@ -85,8 +92,7 @@ fn print_record(topic: &str, record: &Record) {
         text += &format!("  {name:<10} {value}\n");
     }
     text += &format!("  value      {}\n", one_line(&record.value_text()));
-    // A reader that has seen enough (head) is no error.
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    io::stdout().write_all(text.as_bytes())
 }
 
 /// The scenario's view of a record.
