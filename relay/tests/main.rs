@@ -7,6 +7,8 @@
 
 #[path = "it/kafka_sink.rs"]
 mod kafka_sink;
+#[path = "it/options_page.rs"]
+mod options_page;
 #[path = "it/outbox.rs"]
 mod outbox;
 #[path = "it/stream.rs"]
@@ -32,3 +34,8 @@ mod connect_transcript_compare;
 mod connect_transcripts;
 #[path = "it/connect_worker.rs"]
 mod connect_worker;
+
+#[path = "it/connector_options.rs"]
+mod connector_options;
+#[path = "it/worker_settings.rs"]
+mod worker_settings;
