@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::Signal;
-use testbed::{Program, eventually, free_port, program};
+use testbed::{Program, eventually, free_port, program, servers, topic, unique_name};
 
 use crate::supervision::{all_gone, descendants};
 
@@ -69,6 +69,32 @@ async fn the_scenario_holds_although_nobody_reads_to_the_end() {
     })
     .await
     .unwrap();
+}
+
+#[tokio::test]
+async fn a_followed_topic_ends_when_nobody_reads_any_more() {
+    tokio::task::spawn_blocking(build).await.unwrap();
+    let brokers = servers().await.unwrap().bootstrap_servers();
+    let topic = unique_name("followed");
+    for value in ["a", "b"] {
+        topic::produce(brokers, &topic, None, &[], Some(value.as_bytes())).await.unwrap();
+    }
+    let port = brokers.rsplit_once(':').unwrap().1;
+    let mut following = Command::new(program("demo").unwrap())
+        .args(["topic", &topic, "--follow", "--kafka-port", port])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // As `| head -1` does.
+    let mut output = BufReader::new(following.stdout.take().unwrap());
+    let mut line = String::new();
+    let line = tokio::task::spawn_blocking(move || output.read_line(&mut line).map(|_| line));
+    assert!(line.await.unwrap().unwrap().starts_with(&topic));
+    topic::produce(brokers, &topic, None, &[], Some(b"c")).await.unwrap();
+    let ended = eventually("end", DEADLINE, || {
+        std::future::ready(following.try_wait().map_err(Into::into))
+    });
+    assert!(ended.await.unwrap().success());
 }
 
 #[tokio::test]
