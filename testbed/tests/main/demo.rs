@@ -117,6 +117,29 @@ async fn a_part_that_ends_by_itself_is_told_and_the_stop_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn ctrl_c_ends_a_demo_that_is_up_in_order_and_kill_9_takes_everything_along() {
+    tokio::task::spawn_blocking(build).await.unwrap();
+    let demos =
+        [Signal::INT, Signal::KILL].map(|signal| (demo(&["--no-scenario"], NO_BUILD.1), signal));
+    for (demo, signal) in demos {
+        let data = demo.line("data and logs: ", DEADLINE).await.unwrap();
+        let data = Path::new(data.split("data and logs: ").nth(1).unwrap());
+        demo.line("Ctrl-C stops everything", DEADLINE).await.unwrap();
+        let processes = descendants(demo.pid());
+        assert!(processes.len() >= 6, "{processes:?}");
+        demo.signal(signal);
+        let status = demo.wait(DEADLINE).await.unwrap();
+        all_gone(&processes).await;
+        if signal == Signal::INT {
+            assert!(status.success() && !data.exists(), "{status}\n{}", demo.tail());
+        } else {
+            // Nobody is left to remove it at once; a later run would.
+            fs::remove_dir_all(data).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_stop_during_the_build_ends_the_build_with_all_it_started() {
     tokio::task::spawn_blocking(build).await.unwrap();
     // A cargo with a compiler below it, neither of which would end in time.
