@@ -7,6 +7,8 @@
 
 #[path = "it/kafka_sink.rs"]
 mod kafka_sink;
+#[path = "it/messages.rs"]
+mod messages;
 #[path = "it/options_page.rs"]
 mod options_page;
 #[path = "it/outbox.rs"]

@@ -1,11 +1,15 @@
 //! `transforms`: the router and what stands around it, each with its predicate, in the order of the option.
 
+mod enveloped;
 mod legacy;
+mod message_content;
 mod parse;
 
 use std::collections::BTreeMap;
 
+use enveloped::Enveloped;
 use legacy::route_like_2019;
+use message_content::MessageContent;
 
 use crate::envelope::{RawChange, change_event};
 use crate::event::{Header, Outcome, RouteError, RoutedEvent, Skipped, Warning};
@@ -31,9 +35,11 @@ struct Step {
 
 #[derive(Debug, Clone)]
 enum StepKind {
-    Router(Box<Router>),
+    Router(Box<Router>, Enveloped),
     /// The transform of the example of 2019.
     Legacy,
+    /// Makes rows of messages.
+    Messages(MessageContent),
     Other(Transform),
 }
 
@@ -76,7 +82,7 @@ impl Chain {
     #[must_use]
     pub fn write_json(mut self, write_json: bool) -> Self {
         for step in &mut self.steps {
-            if let StepKind::Router(router) = &mut step.kind {
+            if let StepKind::Router(router, _) = &mut step.kind {
                 router.set_write_json(write_json);
             }
         }
@@ -88,7 +94,7 @@ impl Chain {
     #[must_use]
     pub fn tracing(mut self, random: RandomBits) -> Self {
         for step in &mut self.steps {
-            if let StepKind::Router(router) = &mut step.kind {
+            if let StepKind::Router(router, _) = &mut step.kind {
                 router.set_tracing(random);
             }
         }
@@ -100,7 +106,7 @@ impl Chain {
     #[must_use]
     pub fn begins_with_router(&self) -> bool {
         self.steps.first().is_some_and(|step| {
-            step.predicate.is_none() && matches!(step.kind, StepKind::Router(_))
+            step.predicate.is_none() && matches!(step.kind, StepKind::Router(..))
         })
     }
 
@@ -108,7 +114,7 @@ impl Chain {
     pub fn take_warnings(&mut self) -> Vec<Warning> {
         let mut warnings = std::mem::take(&mut self.warnings);
         for step in &mut self.steps {
-            if let StepKind::Router(router) = &mut step.kind {
+            if let StepKind::Router(router, _) = &mut step.kind {
                 warnings.append(&mut router.take_warnings());
             }
         }
@@ -132,11 +138,9 @@ impl Chain {
                 continue;
             }
             let event = match (&mut step.kind, input) {
-                (StepKind::Router(router), Input::Change(raw)) => {
+                (StepKind::Router(router, _), Input::Change(raw)) => {
                     match router.route(raw.change)? {
-                        Outcome::Skipped(skipped) => {
-                            return Ok((None, Some(skipped)));
-                        }
+                        Outcome::Skipped(skipped) => return Ok((None, Some(skipped))),
                         Outcome::Routed(event, more) => {
                             self.warnings.extend(more);
                             event
@@ -144,10 +148,31 @@ impl Chain {
                     }
                 }
                 // The router drops tombstones and lets everything else pass that is no change.
-                (StepKind::Router(_), Input::Event(event)) if event.value.is_null() => {
+                (StepKind::Router(..), Input::Event(event)) if event.value.is_null() => {
                     return Ok((None, None));
                 }
-                (StepKind::Router(_) | StepKind::Legacy, Input::Event(event)) => event,
+                (StepKind::Router(router, enveloped), Input::Event(event)) => {
+                    match enveloped.unwrap(event) {
+                        Err(event) => event,
+                        Ok(mut unwrapped) => match router.route(unwrapped.change())? {
+                            Outcome::Skipped(skipped) => return Ok((None, Some(skipped))),
+                            Outcome::Routed(event, more) => {
+                                self.warnings.extend(more);
+                                event
+                            }
+                        },
+                    }
+                }
+                (StepKind::Legacy, Input::Event(event)) => event,
+                // A change is no message: it need not become an event for this.
+                (StepKind::Messages(_), change @ Input::Change(_)) => {
+                    input = change;
+                    continue;
+                }
+                (StepKind::Messages(messages), Input::Event(mut event)) => {
+                    messages.apply(&mut event)?;
+                    event
+                }
                 (StepKind::Legacy, Input::Change(raw)) => match route_like_2019(raw.change)? {
                     Some(event) => Box::new(event),
                     None => return Ok((None, Some(Skipped::Delete))),
@@ -183,3 +208,6 @@ impl<'a> Input<'_, 'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

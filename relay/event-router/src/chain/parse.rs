@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::enveloped::Enveloped;
+use super::message_content::{self, MessageContent};
 use super::{Chain, Step, StepKind};
 use crate::options::{InvalidOption, OptionWarning, RouterOptions};
 use crate::router::Router;
@@ -63,6 +65,19 @@ impl Reader<'_> {
         self.problems.push(InvalidOption { option: option.to_owned(), value, message });
     }
 
+    /// A switch that is off unless it is turned on.
+    fn flag(&mut self, option: &str) -> bool {
+        let text = self.properties.get(option).map(|text| text.trim().to_ascii_lowercase());
+        match text.as_deref() {
+            None | Some("false") => false,
+            Some("true") => true,
+            Some(_) => {
+                self.refuse(option, "Expected value to be either true or false".to_owned());
+                false
+            }
+        }
+    }
+
     fn own_options(&self, prefix: &str) -> BTreeMap<String, String> {
         let own = |(name, value): (&String, &String)| {
             name.strip_prefix(prefix).map(|name| (name.to_owned(), value.clone()))
@@ -121,7 +136,6 @@ impl Reader<'_> {
         let class = self.class(&prefix)?;
         let mut own = self.own_options(&prefix);
         let predicate = own.get("predicate").cloned();
-        let negate = own.get("negate").cloned();
         for option in CONNECT_OPTIONS {
             own.remove(option);
         }
@@ -137,16 +151,7 @@ impl Reader<'_> {
                 Some(found?)
             }
         };
-        let negate = match negate.as_deref().map(|text| text.trim().to_ascii_lowercase()).as_deref()
-        {
-            None | Some("false") => false,
-            Some("true") => true,
-            Some(_) => {
-                let message = "Expected value to be either true or false".to_owned();
-                self.refuse(&format!("{prefix}negate"), message);
-                false
-            }
-        };
+        let negate = self.flag(&format!("{prefix}negate"));
         Some(Step { predicate, negate, kind: kind? })
     }
 
@@ -162,14 +167,24 @@ impl Reader<'_> {
                 option: format!("{prefix}{}", warning.option),
                 message: warning.message,
             }));
-            return Some(StepKind::Router(Box::new(Router::new(options))));
+            let router = Box::new(Router::new(options));
+            return Some(StepKind::Router(router, Enveloped::default()));
         }
         if class == LEGACY_ROUTER {
             return Some(StepKind::Legacy);
         }
+        if class == message_content::CLASS || message_content::CLASS.ends_with(&format!(".{class}"))
+        {
+            let option = format!("{prefix}{}", message_content::NULL_INCLUDE);
+            let keeps_nulls = self.flag(&option);
+            return Some(StepKind::Messages(MessageContent::new(keeps_nulls)));
+        }
         let transform = self.keep(prefix, Transform::parse(class, own))?;
         if transform.is_none() {
-            let supported = format!("{EVENT_ROUTER}, RegexRouter, InsertHeader, DropHeaders");
+            let supported = format!(
+                "{EVENT_ROUTER}, RegexRouter, InsertHeader, DropHeaders, {}",
+                message_content::CLASS
+            );
             self.unsupported(prefix, class, &supported);
         }
         transform.map(StepKind::Other)

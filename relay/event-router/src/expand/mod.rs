@@ -79,14 +79,22 @@ impl Expansion {
     /// # Errors
     /// When it cannot be expanded; see [`ExpandError`].
     pub fn expand(&self, column: &str, text: &str) -> Result<Expanded, ExpandError> {
+        self.expand_as(Some(column), text)
+    }
+
+    /// The same; without a name the schemas have none.
+    pub(crate) fn expand_as(
+        &self,
+        name: Option<&str>,
+        text: &str,
+    ) -> Result<Expanded, ExpandError> {
         if !text.starts_with(['{', '[']) {
             let reason = "it does not start with { or [".to_owned();
             return Err(ExpandError::Unchanged(reason));
         }
         let document =
             parse::parse(text).map_err(|error| ExpandError::Unchanged(error.to_string()))?;
-        let schema =
-            infer::schema(self, Some(column), &document).map_err(ExpandError::Unchanged)?;
+        let schema = infer::schema(self, name, &document).map_err(ExpandError::Unchanged)?;
         let Some(schema) = schema else {
             // An empty array at the top has no schema at all.
             return Err(ExpandError::SchemaReplaced(None, "it is an empty array".to_owned()));
