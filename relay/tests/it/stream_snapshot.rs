@@ -19,7 +19,8 @@ async fn always_publishes_what_is_there_at_each_start_and_loses_nothing_between(
     let mut outbox = Outbox::new().await?.with("snapshot.mode", "always");
     outbox.keep(TABLE, &["1"]).await?;
     let (task, control) = outbox.start(100, true)?;
-    outbox.streaming().await?;
+    // Before it streams, a lost connection would have the snapshot taken again.
+    running(&task).await?;
     outbox
         .execute(&format!(
             "select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = '{}'",
@@ -140,7 +141,8 @@ async fn a_snapshot_with_shared_locks_waits_for_a_lock_only_so_long() -> Result<
     tokio::time::timeout(DEADLINE, state.wait_for(waits)).await??;
     assert!(control.records().is_empty());
     sqlx::raw_sql("rollback").execute(&mut changer).await?;
-    assert_eq!(keys(&records(&control, 1).await?), ["1"]);
+    // Perhaps twice: the slot has the row as well.
+    assert!(keys(&records(&control, 1).await?).iter().all(|key| key == "1"));
     task.stop().await;
     Ok(())
 }
