@@ -6,7 +6,10 @@ use std::fmt;
 use event_router::chain::{Chain, Input};
 use event_router::change::{Change, Operation, Row, ValueError};
 use event_router::data::Value;
-use event_router::envelope::{Envelope, Key, MessageSchemas, RawChange, Source, tombstone};
+use event_router::envelope::{
+    Envelope, Key, MessageSchemas, RawChange, Source, TransactionBlock, heartbeat, tombstone,
+    transaction_boundary,
+};
 use event_router::{Header, RouteError, Skipped, Warning};
 use pgoutput::{LogicalMessage, OldTuple, Tuple};
 
@@ -99,6 +102,8 @@ pub struct Events<'c> {
     chain: Chain,
     context_headers: ContextHeaders,
     messages: MessageSchemas,
+    /// Events of the transaction so far, by table, in the order in which the tables came.
+    counts: Vec<(String, i64)>,
 }
 
 /// One change on its way.
@@ -110,6 +115,7 @@ struct OnItsWay<'c, 'r> {
     after: Option<&'c TupleRow<'c, 'r>>,
     provenance: &'c Provenance,
     event_ts_us: i64,
+    transaction: Option<TransactionBlock>,
 }
 
 impl<'c> Events<'c> {
@@ -120,6 +126,7 @@ impl<'c> Events<'c> {
             chain: config.chain.clone().write_json(config.converters.writes_plain_json()),
             context_headers: ContextHeaders::new(config),
             messages: MessageSchemas::new(config.value_modes.content_schema()),
+            counts: Vec::new(),
         }
     }
 
@@ -150,14 +157,25 @@ impl<'c> Events<'c> {
             after: after.as_ref(),
             provenance,
             event_ts_us: now_us(),
+            transaction: None,
         };
         // An update of the key counts as a delete, its tombstone and a create.
         match change.key_change() {
             Ok(None) => self.emit(&change, None, records),
             Ok(Some(keys)) => {
-                let delete = OnItsWay { operation: Operation::Delete, after: None, ..change };
+                let delete = OnItsWay {
+                    operation: Operation::Delete,
+                    after: None,
+                    transaction: None,
+                    ..change
+                };
                 self.emit(&delete, Some(keys.new_key), records)?;
-                let create = OnItsWay { operation: Operation::Create, before: None, ..change };
+                let create = OnItsWay {
+                    operation: Operation::Create,
+                    before: None,
+                    transaction: None,
+                    ..change
+                };
                 self.emit(&create, Some(keys.old_key), records)
             }
             Err(error) => self.unreadable(&table.full_name, &error),
@@ -184,6 +202,7 @@ impl<'c> Events<'c> {
             after: Some(&row),
             provenance,
             event_ts_us: now_us(),
+            transaction: None,
         };
         self.emit(&change, None, records)
     }
@@ -206,6 +225,76 @@ impl<'c> Events<'c> {
         self.send(Input::Event(Box::new(event)), "(logical decoding messages)", provenance, records)
     }
 
+    /// Appends a heartbeat.
+    ///
+    /// # Errors
+    /// As [`Self::change`].
+    pub fn heartbeat(&mut self, records: &mut VecDeque<Record>) -> Result<(), EventError> {
+        let metadata = &self.config.metadata;
+        let topic = metadata.heartbeat_topic.clone();
+        let event = heartbeat(topic, &self.config.topic_prefix, now_us() / 1000);
+        let input = Input::Event(Box::new(event));
+        self.send(input, "(heartbeats)", &Provenance::default(), records)
+    }
+
+    /// Appends the begin of a transaction, if that is told.
+    ///
+    /// # Errors
+    /// As [`Self::change`].
+    pub fn transaction_begins(
+        &mut self,
+        provenance: &Provenance,
+        records: &mut VecDeque<Record>,
+    ) -> Result<(), EventError> {
+        self.counts.clear();
+        self.boundary(false, provenance, records)
+    }
+
+    /// Appends the end of a transaction, if that is told.
+    ///
+    /// # Errors
+    /// As [`Self::change`].
+    pub fn transaction_ends(
+        &mut self,
+        provenance: &Provenance,
+        records: &mut VecDeque<Record>,
+    ) -> Result<(), EventError> {
+        self.boundary(true, provenance, records)
+    }
+
+    fn boundary(
+        &mut self,
+        is_end: bool,
+        provenance: &Provenance,
+        records: &mut VecDeque<Record>,
+    ) -> Result<(), EventError> {
+        let Some(topic) = self.config.metadata.transaction_topic.clone() else { return Ok(()) };
+        let counts = is_end.then_some(self.counts.as_slice());
+        let commit_ts_ms = provenance.commit_ts_us.div_euclid(1000);
+        let event = transaction_boundary(topic, &provenance.transaction_id(), counts, commit_ts_ms);
+        self.send(Input::Event(Box::new(event)), "(transactions)", provenance, records)
+    }
+
+    /// Counts a change in its transaction, if that is told. What a snapshot reads is in none.
+    fn count(&mut self, change: &OnItsWay<'_, '_>) -> Option<TransactionBlock> {
+        self.config.metadata.transaction_topic.as_ref()?;
+        change.provenance.xid?;
+        let table = &change.table.full_name;
+        let at = self.counts.iter().position(|(name, _)| name == table).unwrap_or_else(|| {
+            self.counts.push((table.clone(), 0));
+            self.counts.len() - 1
+        });
+        let (_, count) = self.counts.get_mut(at)?;
+        *count += 1;
+        let collection_order = *count;
+        let total_order = self.counts.iter().map(|(_, count)| count).sum();
+        Some(TransactionBlock {
+            id: change.provenance.transaction_id(),
+            total_order,
+            collection_order,
+        })
+    }
+
     fn emit<'r>(
         &mut self,
         change: &OnItsWay<'_, 'r>,
@@ -213,11 +302,14 @@ impl<'c> Events<'c> {
         records: &mut VecDeque<Record>,
     ) -> Result<(), EventError> {
         let is_delete = change.operation == Operation::Delete;
-        if self.config.events.skips(change.operation)
-            || (is_delete && self.chain.begins_with_router())
-        {
+        if self.config.events.skips(change.operation) {
             return Ok(());
         }
+        let transaction = self.count(change);
+        if is_delete && self.chain.begins_with_router() {
+            return Ok(());
+        }
+        let change = &OnItsWay { transaction, ..*change };
         let mut headers: Vec<Header<'r>> = key_header.into_iter().collect();
         self.context_headers.append_to(&mut headers);
         let of_tombstone = (is_delete && self.config.events.tombstones).then(|| headers.clone());
@@ -333,6 +425,10 @@ impl<'r> Envelope<'r> for OnItsWay<'_, 'r> {
     fn source(&self) -> Source<'_> {
         let table = &self.table.table;
         self.provenance.source(self.config, &table.schema, &table.name)
+    }
+
+    fn transaction(&self) -> Option<TransactionBlock> {
+        self.transaction.clone()
     }
 
     fn event_ts_us(&self) -> i64 {

@@ -8,6 +8,7 @@ pub mod context_headers;
 
 pub mod convert;
 pub mod events;
+pub mod heartbeat;
 pub mod record;
 
 pub mod sink;

@@ -1,16 +1,16 @@
 //! The sentence: source -> decode -> route -> convert -> sink -> acknowledge.
 
+mod received;
+
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
-use pgoutput::frame::Frame;
-use pgoutput::{LogicalMessage, Lsn, Message, Relation};
+use pgoutput::{Lsn, Relation};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::connector_config::ConnectorConfig;
-use crate::events::{EventError, Events, RowChange, Stage};
+use crate::events::{EventError, Events, Stage};
 use crate::position::Position;
 use crate::progress::{NotInFlight, Progress, Sequence};
 use crate::provenance::Provenance;
@@ -20,7 +20,7 @@ use crate::source::connection::Connection;
 use crate::source::relations::Relations;
 use crate::source::wal::{WalStream, now_us};
 use crate::source::{SourceError, slot::SystemIdentity};
-use crate::written::{MESSAGE_KIND, Reporter};
+use crate::written::Reporter;
 
 /// The shortest time between two acknowledgements: ten a second cost nothing, and what a crash repeats is what was
 /// confirmed since the last one.
@@ -96,6 +96,9 @@ pub struct Pipeline<'c, S> {
     held: VecDeque<Record>,
     relations: Relations,
     transaction: Option<Transaction>,
+    /// Where the transaction ended whose last record the sink had no room for.
+    ended_at: Option<Lsn>,
+    heartbeat_at: Option<Instant>,
     /// The last change that was published (or needed no record), and in which history of WAL.
     position: Position,
     reporter: Reporter,
@@ -122,6 +125,8 @@ impl<'c, S: Sink> Pipeline<'c, S> {
             held: VecDeque::new(),
             relations: Relations::default(),
             transaction: None,
+            ended_at: None,
+            heartbeat_at: None,
             position: Position::default(),
             reporter,
             snapshot_taken: false,
@@ -143,6 +148,9 @@ impl<'c, S: Sink> Pipeline<'c, S> {
         self.requests_unanswered = 0;
         self.relations = Relations::default();
         self.transaction = None;
+        self.ended_at = None;
+        let interval = self.config.metadata.heartbeat_interval;
+        self.heartbeat_at = interval.map(|interval| Instant::now() + interval);
         self.acknowledge_interval_max = status_interval.min(self.config.status_interval);
         self.acknowledged_at = Instant::now();
         self.reply_requested = false;
@@ -171,6 +179,7 @@ impl<'c, S: Sink> Pipeline<'c, S> {
             let intake = room && (stopping.is_none() || self.transaction.is_some());
             let due = self.acknowledgement_due();
             let due = stopping.map_or(due, |(deadline, _)| deadline.min(due));
+            let beat = self.heartbeat_at.filter(|_| room && stopping.is_none());
             // In this order, because: a stop must not wait behind a busy stream; an acknowledgement that is due
             // keeps the connection alive; reading comes before waiting for confirmations, which each turn of the
             // loop takes without waiting anyway.
@@ -181,6 +190,7 @@ impl<'c, S: Sink> Pipeline<'c, S> {
                     stopping = Some((Instant::now() + drain_max, self.published - in_flight));
                 }
                 () = tokio::time::sleep_until(due) => self.acknowledge(wal).await?,
+                () = tokio::time::sleep_until(beat.unwrap_or(due)), if beat.is_some() => self.beat()?,
                 received = wal.fill(), if intake => received?,
                 () = self.sink.confirmed() => {}
             }
@@ -278,126 +288,6 @@ impl<'c, S: Sink> Pipeline<'c, S> {
         self.progress.confirmed_lsn()
     }
 
-    /// Handles every frame that has arrived, until the sink is full or (when stopping) a new transaction begins.
-    async fn publish_received(
-        &mut self,
-        wal: &mut WalStream,
-        stopping: bool,
-    ) -> Result<(), PipelineError> {
-        self.publish_held()?;
-        while self.has_room() && !(stopping && self.transaction.is_none()) {
-            match wal.next_frame()? {
-                Some(Frame::WalData(data)) => {
-                    self.reporter.received(data.start_lsn);
-                    match pgoutput::decode(data.payload).map_err(SourceError::from)? {
-                        Message::Relation(relation) => {
-                            self.relations.learn(&relation, self.config).await?;
-                        }
-                        message => self.handle(&message, data.start_lsn)?,
-                    }
-                }
-                Some(Frame::Keepalive(keepalive)) => {
-                    // Within a transaction the position could lie behind changes that are still to come.
-                    if self.transaction.is_none() {
-                        self.progress.complete(keepalive.wal_end);
-                    }
-                    self.reply_requested |= keepalive.reply_requested;
-                    self.requests_unanswered += u32::from(keepalive.reply_requested);
-                }
-                None => break,
-            }
-        }
-        Ok(())
-    }
-
-    fn handle(&mut self, message: &Message<'_>, lsn: Lsn) -> Result<(), PipelineError> {
-        match message {
-            Message::Begin(begin) => {
-                let provenance = Provenance::of_transaction(begin, self.reporter.last_commit());
-                self.transaction = Some(Transaction { provenance, changes: 0 });
-                self.reporter.begin_transaction(begin);
-            }
-            Message::Origin(origin) => {
-                if let Some(transaction) = &mut self.transaction {
-                    transaction.provenance.origin = Some(Arc::new(origin.into()));
-                }
-            }
-            Message::Commit(commit) => {
-                self.transaction = None;
-                self.progress.complete(commit.end_lsn);
-                self.reporter.end_transaction(commit.end_lsn);
-            }
-            Message::Insert(insert) => {
-                self.change(insert.relation_id, RowChange::Insert(insert.new), lsn)?;
-            }
-            Message::Update(update) => {
-                self.change(update.relation_id, RowChange::Update(update.old, update.new), lsn)?;
-            }
-            Message::Delete(delete) => {
-                self.change(delete.relation_id, RowChange::Delete(delete.old), lsn)?;
-            }
-            Message::Truncate(truncate) => {
-                for relation_id in &truncate.relation_ids {
-                    self.change(*relation_id, RowChange::Truncate, lsn)?;
-                }
-            }
-            Message::LogicalMessage(message) => self.logical_message(message, lsn)?,
-            // The catalogue tells more of a type than its name.
-            Message::Type(_) | Message::Relation(_) => {}
-        }
-        Ok(())
-    }
-
-    fn change(
-        &mut self,
-        relation_id: u32,
-        change: RowChange<'_>,
-        lsn: Lsn,
-    ) -> Result<(), PipelineError> {
-        let Some(captured) = self.relations.captured(relation_id) else { return Ok(()) };
-        let Some(provenance) = self.next_change(lsn, change.kind())? else { return Ok(()) };
-        let made = self.events.change(&captured, change, &provenance, &mut self.held);
-        self.publish_made(made, &provenance)
-    }
-
-    fn logical_message(
-        &mut self,
-        message: &LogicalMessage<'_>,
-        lsn: Lsn,
-    ) -> Result<(), PipelineError> {
-        if !self.config.events.passes_messages(message.prefix) {
-            return Ok(());
-        }
-        let provenance = if message.transactional {
-            self.next_change(lsn, MESSAGE_KIND)?
-        } else {
-            // It is no part of a transaction: Debezium counts it as a commit of its own.
-            let commit_ts_us = now_us();
-            let covered = self.reporter.lone_message(lsn, commit_ts_us);
-            let is_new = self.position.advance(lsn, 1) && !covered;
-            is_new.then(|| Provenance::of_lone_message(lsn, commit_ts_us))
-        };
-        let Some(provenance) = provenance else { return Ok(()) };
-        let made = self.events.message(message, &provenance, &mut self.held);
-        self.publish_made(made, &provenance)
-    }
-
-    /// Counts a change of the transaction; none when it was published before.
-    fn next_change(
-        &mut self,
-        lsn: Lsn,
-        kind: &'static str,
-    ) -> Result<Option<Provenance>, PipelineError> {
-        let Some(transaction) = &mut self.transaction else {
-            let reason = "a change came outside of a transaction".to_owned();
-            return Err(SourceError::Protocol(reason).into());
-        };
-        transaction.changes += 1;
-        let covered = self.reporter.change(kind);
-        let is_new = self.position.advance(transaction.provenance.commit_lsn, transaction.changes);
-        Ok((is_new && !covered).then(|| Provenance { lsn, ..transaction.provenance.clone() }))
-    }
-
     /// Publishes the records of a change, also those that were made before it failed.
     fn publish_made(
         &mut self,
@@ -428,7 +318,28 @@ impl<'c, S: Sink> Pipeline<'c, S> {
                 Err(PublishError::Refused(error)) => return Err(error.into()),
             }
         }
+        self.complete_transaction();
         Ok(())
+    }
+
+    /// A transaction is over when its last record is on its way.
+    fn complete_transaction(&mut self) {
+        if !self.held.is_empty() {
+            return;
+        }
+        if let Some(end_lsn) = self.ended_at.take() {
+            self.transaction = None;
+            self.progress.complete(end_lsn);
+            self.reporter.end_transaction(end_lsn);
+        }
+    }
+
+    /// Publishes a heartbeat.
+    fn beat(&mut self) -> Result<(), PipelineError> {
+        let interval = self.config.metadata.heartbeat_interval;
+        self.heartbeat_at = interval.map(|interval| Instant::now() + interval);
+        let made = self.events.heartbeat(&mut self.held);
+        self.publish_made(made, &Provenance::default())
     }
 
     fn take_confirmations(&mut self) -> Result<(), PipelineError> {

@@ -85,6 +85,12 @@ impl Provenance {
         }
     }
 
+    /// The transaction and the position, as Debezium identifies a transaction.
+    #[must_use]
+    pub fn transaction_id(&self) -> String {
+        format!("{}:{}", self.xid.unwrap_or_default(), signed(self.lsn))
+    }
+
     /// The last commit and this change, as the JSON array that Debezium puts into `source.sequence`.
     fn sequence(&self) -> String {
         let lsn = self.lsn.as_u64();

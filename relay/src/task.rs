@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::WorkerConfig;
 use crate::connector_config::ConnectorConfig;
 use crate::failure::{self, Decision};
+use crate::heartbeat::HeartbeatAction;
 use crate::pipeline::{Drained, Pipeline, PipelineError};
 use crate::secret::Secret;
 use crate::sink::kafka::KafkaSink;
@@ -373,6 +374,7 @@ impl Run<'_> {
             "streaming changes"
         );
         report.send_replace(TaskState::Running);
+        let _action = HeartbeatAction::start(connector);
         let result = pipeline.run(&mut wal, stop, worker.shutdown_timeout).await;
         wal.close().await;
         let drained = result?;

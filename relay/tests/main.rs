@@ -15,6 +15,8 @@ mod options_page;
 mod outbox;
 #[path = "it/stream.rs"]
 mod stream;
+#[path = "it/stream_metadata.rs"]
+mod stream_metadata;
 #[path = "it/stream_publication.rs"]
 mod stream_publication;
 #[path = "it/stream_slot.rs"]

@@ -3,6 +3,7 @@
 //! They are what a connector publishes without a router, and what passes by a router that a predicate keeps away.
 
 mod message;
+mod metadata;
 
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
@@ -12,6 +13,7 @@ use crate::data::{Field, Schema, Struct, Type, Value};
 use crate::event::{Header, RoutedEvent};
 
 pub use message::MessageSchemas;
+pub use metadata::{TransactionBlock, heartbeat, transaction_boundary};
 
 /// Version that Debezium writes into `source`; readers compare it, so it is that of the vectors.
 pub const DEBEZIUM_VERSION: &str = "3.7.0.Final";
@@ -61,6 +63,9 @@ pub trait Envelope<'a> {
 
     /// Where the change comes from.
     fn source(&self) -> Source<'_>;
+
+    /// Where it stands in its transaction, if that is told.
+    fn transaction(&self) -> Option<TransactionBlock>;
 
     /// When the connector handled it, microseconds since 1970.
     fn event_ts_us(&self) -> i64;
@@ -130,7 +135,7 @@ pub fn change_event<'a>(raw: RawChange<'_, 'a>) -> Result<RoutedEvent<'a>, Value
         image(table, &row_schema, raw.before)?,
         image(table, &row_schema, raw.change.after)?,
         source_value(&raw.envelope.source()),
-        Value::Null,
+        raw.envelope.transaction().map_or(Value::Null, TransactionBlock::value),
         Value::text(code(raw.change.operation)),
         Value::Int64(event_ts_us.div_euclid(1000)),
         Value::Int64(event_ts_us),

@@ -2,6 +2,7 @@
 
 mod database;
 mod events;
+mod metadata;
 mod names;
 pub mod option_table;
 mod options;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 pub use database::DatabaseConfig;
 pub use events::{EventConfig, Unreadable};
+pub use metadata::MetadataConfig;
 pub use names::is_postgres_connector;
 pub(crate) use options::Options;
 pub use snapshot::{SnapshotConfig, SnapshotMode};
@@ -66,6 +68,8 @@ pub struct ConnectorConfig {
     pub chain: Chain,
     /// Which changes become events.
     pub events: EventConfig,
+    /// Heartbeats and boundaries of transactions.
+    pub metadata: MetadataConfig,
     /// Key, value and header converters.
     pub converters: Converters,
     /// How values are represented.
@@ -107,6 +111,7 @@ impl ConnectorConfig {
         let status_interval = options.milliseconds("status.update.interval.ms", 10_000, 1..=60_000);
         let chain = transforms::read(&mut options, worker);
         let events = EventConfig::parse(&mut options);
+        let metadata = MetadataConfig::parse(&mut options, &topic_prefix);
         let value_modes = options.try_with(crate::columns::ValueModes::parse).unwrap_or_default();
         let converters =
             options.try_with(|properties| Converters::parse(properties, &worker.converters));
@@ -133,6 +138,7 @@ impl ConnectorConfig {
             snapshot,
             chain,
             events,
+            metadata,
             converters,
             value_modes,
             extended_headers,

@@ -164,7 +164,7 @@ fn quirks() -> String {
 /// The list in the source of the conformance suite: pairs of a case and the constant that holds the reason.
 fn deviations() -> Vec<(String, String)> {
     let source = fs::read_to_string(root().join(DEVIATIONS)).unwrap();
-    let (list, constants) = source.split_once("\n];").unwrap();
+    let (list, constants) = source.split_once("];").unwrap();
     let reason = |constant: &str| {
         let after = constants.split(&format!("const {constant}: &str =")).nth(1).unwrap();
         after.split('"').nth(1).unwrap().to_owned()

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::outbox::{Outbox, keys, records, trace_of_failure};
+use crate::outbox::{Outbox, keys, records, running, trace_of_failure};
 
 #[tokio::test]
 async fn the_slot_is_given_up_at_a_stop_only_when_that_is_asked_for() -> Result<()> {
@@ -62,7 +62,8 @@ async fn the_server_hears_of_an_idle_stream_in_the_interval_that_is_given() -> R
     let outbox = Outbox::new().await?.with("status.update.interval.ms", "100");
     let mut outbox = outbox.with_superuser().await?;
     let (task, _control) = outbox.start(100, true)?;
-    outbox.streaming().await?;
+    // The slot is active before, while it is made of that of the snapshot.
+    running(&task).await?;
     let begun = Instant::now();
     let mut told = std::collections::BTreeSet::new();
     while told.len() < 5 {

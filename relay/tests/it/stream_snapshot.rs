@@ -187,6 +187,7 @@ async fn initial_statements_are_run_where_tables_are_read_and_not_on_the_stream(
     records(&control, 1).await?;
     outbox.until_value(&format!("select application_name {READER}"), "a;b").await?;
     control.confirm_at_once();
+    running(&task).await?;
     outbox.streaming().await?;
     let named = "select application_name from pg_stat_replication r \
                  join pg_replication_slots s on s.active_pid = r.pid and s.database = current_database()";

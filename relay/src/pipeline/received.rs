@@ -1,0 +1,149 @@
+//! What the stream brings: from its frames to records.
+
+use std::sync::Arc;
+
+use pgoutput::frame::Frame;
+use pgoutput::{LogicalMessage, Lsn, Message};
+
+use super::{Pipeline, PipelineError, Transaction};
+use crate::events::RowChange;
+use crate::provenance::Provenance;
+use crate::sink::Sink;
+use crate::source::SourceError;
+use crate::source::wal::{WalStream, now_us};
+use crate::written::MESSAGE_KIND;
+
+impl<S: Sink> Pipeline<'_, S> {
+    /// Handles every frame that has arrived, until the sink is full or (when stopping) a new transaction begins.
+    pub(super) async fn publish_received(
+        &mut self,
+        wal: &mut WalStream,
+        stopping: bool,
+    ) -> Result<(), PipelineError> {
+        self.publish_held()?;
+        while self.has_room() && !(stopping && self.transaction.is_none()) {
+            match wal.next_frame()? {
+                Some(Frame::WalData(data)) => {
+                    self.reporter.received(data.start_lsn);
+                    match pgoutput::decode(data.payload).map_err(SourceError::from)? {
+                        Message::Relation(relation) => {
+                            self.relations.learn(&relation, self.config).await?;
+                        }
+                        message => self.handle(&message, data.start_lsn)?,
+                    }
+                }
+                Some(Frame::Keepalive(keepalive)) => {
+                    // Within a transaction the position could lie behind changes that are still to come.
+                    if self.transaction.is_none() {
+                        self.progress.complete(keepalive.wal_end);
+                    }
+                    self.reply_requested |= keepalive.reply_requested;
+                    self.requests_unanswered += u32::from(keepalive.reply_requested);
+                }
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn handle(&mut self, message: &Message<'_>, lsn: Lsn) -> Result<(), PipelineError> {
+        match message {
+            Message::Begin(begin) => {
+                let provenance = Provenance::of_transaction(begin, self.reporter.last_commit());
+                self.reporter.begin_transaction(begin);
+                // Where the stream is taken up again within a transaction, its begin was told before.
+                let is_new = self.position.advance(begin.commit_lsn, 0);
+                let provenance = Provenance { lsn, ..provenance };
+                self.transaction = Some(Transaction { provenance: provenance.clone(), changes: 0 });
+                if is_new {
+                    let made = self.events.transaction_begins(&provenance, &mut self.held);
+                    self.publish_made(made, &provenance)?;
+                }
+            }
+            Message::Origin(origin) => {
+                if let Some(transaction) = &mut self.transaction {
+                    transaction.provenance.origin = Some(Arc::new(origin.into()));
+                }
+            }
+            Message::Commit(commit) => {
+                if let Some(Transaction { provenance, .. }) = &self.transaction
+                    && self.position.advance(provenance.commit_lsn, u64::MAX)
+                {
+                    let provenance = Provenance { lsn, ..provenance.clone() };
+                    let made = self.events.transaction_ends(&provenance, &mut self.held);
+                    self.publish_made(made, &provenance)?;
+                }
+                self.ended_at = Some(commit.end_lsn);
+                self.complete_transaction();
+            }
+            Message::Insert(insert) => {
+                self.change(insert.relation_id, RowChange::Insert(insert.new), lsn)?;
+            }
+            Message::Update(update) => {
+                self.change(update.relation_id, RowChange::Update(update.old, update.new), lsn)?;
+            }
+            Message::Delete(delete) => {
+                self.change(delete.relation_id, RowChange::Delete(delete.old), lsn)?;
+            }
+            Message::Truncate(truncate) => {
+                for relation_id in &truncate.relation_ids {
+                    self.change(*relation_id, RowChange::Truncate, lsn)?;
+                }
+            }
+            Message::LogicalMessage(message) => self.logical_message(message, lsn)?,
+            // The catalogue tells more of a type than its name.
+            Message::Type(_) | Message::Relation(_) => {}
+        }
+        Ok(())
+    }
+
+    fn change(
+        &mut self,
+        relation_id: u32,
+        change: RowChange<'_>,
+        lsn: Lsn,
+    ) -> Result<(), PipelineError> {
+        let Some(captured) = self.relations.captured(relation_id) else { return Ok(()) };
+        let Some(provenance) = self.next_change(lsn, change.kind())? else { return Ok(()) };
+        let made = self.events.change(&captured, change, &provenance, &mut self.held);
+        self.publish_made(made, &provenance)
+    }
+
+    fn logical_message(
+        &mut self,
+        message: &LogicalMessage<'_>,
+        lsn: Lsn,
+    ) -> Result<(), PipelineError> {
+        if !self.config.events.passes_messages(message.prefix) {
+            return Ok(());
+        }
+        let provenance = if message.transactional {
+            self.next_change(lsn, MESSAGE_KIND)?
+        } else {
+            // It is no part of a transaction: Debezium counts it as a commit of its own.
+            let commit_ts_us = now_us();
+            let covered = self.reporter.lone_message(lsn, commit_ts_us);
+            let is_new = self.position.advance(lsn, 1) && !covered;
+            is_new.then(|| Provenance::of_lone_message(lsn, commit_ts_us))
+        };
+        let Some(provenance) = provenance else { return Ok(()) };
+        let made = self.events.message(message, &provenance, &mut self.held);
+        self.publish_made(made, &provenance)
+    }
+
+    /// Counts a change of the transaction; none when it was published before.
+    fn next_change(
+        &mut self,
+        lsn: Lsn,
+        kind: &'static str,
+    ) -> Result<Option<Provenance>, PipelineError> {
+        let Some(transaction) = &mut self.transaction else {
+            let reason = "a change came outside of a transaction".to_owned();
+            return Err(SourceError::Protocol(reason).into());
+        };
+        transaction.changes += 1;
+        let covered = self.reporter.change(kind);
+        let is_new = self.position.advance(transaction.provenance.commit_lsn, transaction.changes);
+        Ok((is_new && !covered).then(|| Provenance { lsn, ..transaction.provenance.clone() }))
+    }
+}
