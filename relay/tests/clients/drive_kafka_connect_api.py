@@ -11,9 +11,17 @@ name, config = description["name"], description["config"]
 cluster = Cluster(Api(url=url))
 
 
+# A connector that was just created has no status yet: like Kafka Connect, the worker answers 404 until it has.
+def holds(check):
+    try:
+        return check()
+    except GenericNotFound:
+        return False
+
+
 def eventually(what, check):
     deadline = time.monotonic() + 60
-    while not check():
+    while not holds(check):
         assert time.monotonic() < deadline, what
         time.sleep(0.05)
 

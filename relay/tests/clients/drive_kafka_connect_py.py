@@ -11,9 +11,18 @@ name, config = connector["name"], connector["config"]
 client = KafkaConnect(url=url)
 
 
+# A connector that was just created has no status yet: like Kafka Connect, the worker answers 404 until it has.
+def holds(check):
+    try:
+        return check()
+    except HTTPError as error:
+        assert error.response.status_code == 404, error.response.text
+        return False
+
+
 def eventually(what, check):
     deadline = time.monotonic() + 60
-    while not check():
+    while not holds(check):
         assert time.monotonic() < deadline, f"{what}: {client.get_connector_status(name)}"
         time.sleep(0.05)
 
