@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::change::{Change, Column, Operation, Row, Table, ValueError};
 use crate::data::{Schema, Type, Value};
-use crate::envelope::{Envelope, Key, MessageSchemas, Source};
+use crate::envelope::{Envelope, Key, MessageSchemas, Source, TransactionBlock};
 use crate::event::RouteError;
 
 const ROUTER: (&str, &str) =
@@ -47,6 +47,10 @@ impl Envelope<'static> for OutboxEnvelope {
 
     fn source(&self) -> Source<'_> {
         source()
+    }
+
+    fn transaction(&self) -> Option<TransactionBlock> {
+        None
     }
 
     fn event_ts_us(&self) -> i64 {
