@@ -308,7 +308,8 @@ impl<'c, S: Sink> Pipeline<'c, S> {
             match self.sink.publish(sequence, record) {
                 Ok(()) => {
                     self.published += 1;
-                    self.reporter.published(sequence, &record.topic);
+                    let is_last = self.held.len() == 1;
+                    self.reporter.published(sequence, &record.topic, is_last);
                     self.held.pop_front();
                 }
                 Err(PublishError::Full) => {

@@ -240,13 +240,14 @@ impl OffsetTracker {
             || (change.lsn == position && change.events_at_lsn <= handled))
     }
 
-    /// A record of the change that was read last was published.
-    pub fn published(&mut self, sequence: Sequence, topic: &str) {
+    /// A record of the change that was read last was published; a change stands in the offset when the last of its
+    /// records is confirmed.
+    pub fn published(&mut self, sequence: Sequence, topic: &str, is_last: bool) {
         if self.last_topic != topic && self.topics.len() < TOPICS_MAX {
             topic.clone_into(&mut self.last_topic);
             self.topics.entry(topic.to_owned()).or_insert(sequence);
         }
-        let Some(change) = self.change else { return };
+        let Some(change) = self.change.filter(|_| is_last) else { return };
         let slot = if self.waiting.is_none() { &mut self.waiting } else { &mut self.latest };
         *slot = Some((sequence, change));
     }
@@ -345,7 +346,7 @@ mod tests {
     fn offsets_are_written_byte_for_byte_as_debezium_does() {
         let mut tracker = OffsetTracker::default();
         transaction(&mut tracker, 7, 200, &[100]);
-        tracker.published(0, "t");
+        tracker.published(0, "t", true);
         tracker.confirm(1);
         let text = |told: Told| serde_json::to_string(&told.offset).unwrap();
         assert_eq!(
@@ -353,7 +354,7 @@ mod tests {
             r#"{"lsn_proc":100,"lsn_events_processed":1,"messageType":"INSERT","lsn":100,"txId":7,"ts_usec":5}"#
         );
         transaction(&mut tracker, 8, 400, &[300, 300]);
-        tracker.published(1, "t");
+        tracker.published(1, "t", true);
         tracker.confirm(2);
         assert_eq!(
             text(tracker.told(Lsn::new(408)).unwrap()),
@@ -372,7 +373,7 @@ mod tests {
         for (sequence, lsn) in (0..5).zip([10, 20, 30, 40, 50]) {
             tracker.begin_transaction(Some(1), Lsn::new(100), 0);
             tracker.change(Lsn::new(lsn), "INSERT");
-            tracker.published(sequence, "t");
+            tracker.published(sequence, "t", true);
         }
         let told =
             |tracker: &OffsetTracker| tracker.told(Lsn::ZERO).and_then(|told| told.offset.lsn);
@@ -390,10 +391,22 @@ mod tests {
     }
 
     #[test]
+    fn a_change_with_several_records_is_told_when_its_last_one_is_confirmed() {
+        let mut tracker = OffsetTracker::default();
+        transaction(&mut tracker, 7, 200, &[100]);
+        tracker.published(0, "t", false);
+        tracker.published(1, "t", true);
+        tracker.confirm(1);
+        assert!(tracker.told(Lsn::ZERO).is_none());
+        tracker.confirm(2);
+        assert!(tracker.told(Lsn::ZERO).is_some());
+    }
+
+    #[test]
     fn an_idle_slot_moves_the_offset_and_keeps_what_it_names() {
         let mut tracker = OffsetTracker::default();
         transaction(&mut tracker, 7, 200, &[100]);
-        tracker.published(0, "t");
+        tracker.published(0, "t", true);
         tracker.confirm(1);
         assert_eq!(tracker.told(Lsn::new(208)).unwrap().moved, None);
         let moved = tracker.told(Lsn::new(1_000)).unwrap().moved.unwrap();
@@ -455,12 +468,12 @@ mod tests {
     #[test]
     fn a_topic_is_told_once_it_is_confirmed_and_again_when_it_is_written_to_again() {
         let mut tracker = OffsetTracker::default();
-        tracker.published(0, "a");
-        tracker.published(1, "b");
-        tracker.published(2, "a");
+        tracker.published(0, "a", true);
+        tracker.published(1, "b", true);
+        tracker.published(2, "a", true);
         assert_eq!(tracker.take_topics(1), ["a"]);
         assert_eq!(tracker.take_topics(3), ["b"]);
-        tracker.published(3, "b");
+        tracker.published(3, "b", true);
         assert_eq!(tracker.take_topics(4), ["b"]);
         assert_eq!(tracker.take_topics(4), [""; 0]);
     }

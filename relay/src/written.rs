@@ -149,8 +149,8 @@ impl Reporter {
     }
 
     /// A record of the change that was read last was published.
-    pub fn published(&mut self, sequence: Sequence, topic: &str) {
-        self.tracker.published(sequence, topic);
+    pub fn published(&mut self, sequence: Sequence, topic: &str, is_last: bool) {
+        self.tracker.published(sequence, topic, is_last);
     }
 
     /// Takes in what is confirmed.

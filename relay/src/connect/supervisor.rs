@@ -369,10 +369,12 @@ impl Supervisor {
 
     async fn drain(mut self) {
         self.halt().await;
-        if self.task.is_some() {
+        // One that stood by leaves the other's RUNNING alone.
+        let stood_by = self.another_runs_it();
+        if self.task.is_some() && !stood_by {
             self.tell_task(State::Unassigned, None);
         }
-        if self.connector.is_some() {
+        if self.connector.is_some() && !stood_by {
             self.tell_connector(State::Unassigned, None);
         }
     }

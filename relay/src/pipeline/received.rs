@@ -123,7 +123,10 @@ impl<S: Sink> Pipeline<'_, S> {
             // It is no part of a transaction: Debezium counts it as a commit of its own.
             let commit_ts_us = now_us();
             let covered = self.reporter.lone_message(lsn, commit_ts_us);
-            let is_new = self.position.advance(lsn, 1) && !covered;
+            // PostgreSQL tells the end of a message's record, where the record of a commit may begin: positions of
+            // records are multiples of 8, so that one less is the message's alone.
+            let position = Lsn::new(lsn.as_u64().saturating_sub(1));
+            let is_new = self.position.advance(position, 1) && !covered;
             is_new.then(|| Provenance::of_lone_message(lsn, commit_ts_us))
         };
         let Some(provenance) = provenance else { return Ok(()) };
