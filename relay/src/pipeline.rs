@@ -15,7 +15,7 @@ use crate::position::Position;
 use crate::progress::{NotInFlight, Progress, Sequence};
 use crate::provenance::Provenance;
 use crate::record::Record;
-use crate::sink::{Confirmation, PublishError, Sink, SinkError};
+use crate::sink::{Confirmation, Sink, SinkError};
 use crate::source::connection::Connection;
 use crate::source::relations::Relations;
 use crate::source::wal::{WalStream, now_us};
@@ -170,6 +170,7 @@ impl<'c, S: Sink> Pipeline<'c, S> {
         loop {
             self.take_confirmations()?;
             self.publish_received(wal, stopping.is_some()).await?;
+            self.sink.hand_over();
             if let Some((deadline, before)) = stopping
                 && (self.is_drained() || Instant::now() >= deadline)
             {
@@ -205,7 +206,7 @@ impl<'c, S: Sink> Pipeline<'c, S> {
     pub async fn settle(&mut self) -> Result<(), PipelineError> {
         loop {
             self.take_confirmations()?;
-            self.publish_held()?;
+            self.publish_held();
             if self.held.is_empty() && self.progress.in_flight() == 0 {
                 return Ok(());
             }
@@ -242,7 +243,7 @@ impl<'c, S: Sink> Pipeline<'c, S> {
         while !self.held.is_empty() {
             self.sink.confirmed().await;
             self.take_confirmations()?;
-            self.publish_held()?;
+            self.publish_held();
         }
         Ok(())
     }
@@ -294,33 +295,22 @@ impl<'c, S: Sink> Pipeline<'c, S> {
         made: Result<(), EventError>,
         provenance: &Provenance,
     ) -> Result<(), PipelineError> {
-        self.publish_held()?;
+        self.publish_held();
         made.map_err(|EventError { table, stage, reason }| {
             let (commit_lsn, xid) = (provenance.commit_lsn, provenance.xid.unwrap_or_default());
             PipelineError::Row { table, commit_lsn, xid, stage, reason }
         })
     }
 
-    /// Hands records to the sink, as long as it has room.
-    fn publish_held(&mut self) -> Result<(), PipelineError> {
-        while let Some(record) = self.held.front() {
+    /// Publishes records, as long as the sink has room.
+    fn publish_held(&mut self) {
+        while let Some(record) = self.held.pop_front_if(|record| self.sink.has_room(record)) {
             let sequence: Sequence = self.progress.publish();
-            match self.sink.publish(sequence, record) {
-                Ok(()) => {
-                    self.published += 1;
-                    let is_last = self.held.len() == 1;
-                    self.reporter.published(sequence, &record.topic, is_last);
-                    self.held.pop_front();
-                }
-                Err(PublishError::Full) => {
-                    self.progress.unpublish();
-                    break;
-                }
-                Err(PublishError::Refused(error)) => return Err(error.into()),
-            }
+            self.published += 1;
+            self.reporter.published(sequence, &record.topic, self.held.is_empty());
+            self.sink.publish(sequence, record);
         }
         self.complete_transaction();
-        Ok(())
     }
 
     /// A transaction is over when its last record is on its way.

@@ -45,11 +45,6 @@ impl Progress {
         sequence
     }
 
-    /// Takes back the number that [`Self::publish`] gave last: the sink had no room for the record.
-    pub fn unpublish(&mut self) {
-        self.confirmed.pop_back();
-    }
-
     /// Everything up to `lsn` has been published, or needs no record: the end of a transaction, or the position of
     /// a keepalive that came outside of a transaction.
     pub fn complete(&mut self, lsn: Lsn) {
@@ -187,17 +182,6 @@ mod tests {
         assert_eq!(progress.confirm(first), Ok(()));
         assert_eq!(progress.confirm(first), Err(NotInFlight(first)));
         assert_eq!(progress.confirm(second + 1), Err(NotInFlight(second + 1)));
-    }
-
-    #[test]
-    fn a_record_that_found_no_room_is_not_waited_for() {
-        let mut progress = Progress::default();
-        let first = progress.publish();
-        progress.publish();
-        progress.unpublish();
-        progress.complete(Lsn::new(10));
-        progress.confirm(first).unwrap();
-        assert_eq!(progress.confirmed_lsn(), Lsn::new(10));
     }
 
     #[test]

@@ -20,7 +20,7 @@ impl<S: Sink> Pipeline<'_, S> {
         wal: &mut WalStream,
         stopping: bool,
     ) -> Result<(), PipelineError> {
-        self.publish_held()?;
+        self.publish_held();
         while self.has_room() && !(stopping && self.transaction.is_none()) {
             match wal.next_frame()? {
                 Some(Frame::WalData(data)) => {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::{Confirmation, PublishError, Sink, SinkError};
+use super::{Confirmation, Sink, SinkError};
 use crate::progress::Sequence;
 use crate::record::Record;
 
@@ -103,20 +103,23 @@ impl MemorySinkControl {
 }
 
 impl Sink for MemorySink {
-    fn publish(&mut self, sequence: Sequence, record: &Record) -> Result<(), PublishError> {
+    fn has_room(&self, _: &Record) -> bool {
+        let state = self.shared.lock();
+        state.unconfirmed.len() < state.room
+    }
+
+    fn publish(&mut self, sequence: Sequence, record: Record) {
         let mut state = self.shared.lock();
-        if state.unconfirmed.len() >= state.room {
-            return Err(PublishError::Full);
-        }
-        state.records.push(record.clone());
+        state.records.push(record);
         if state.confirm_at_once {
             state.confirmations.push(Confirmation { sequence, outcome: Ok(()) });
             self.shared.changed.notify_one();
         } else {
             state.unconfirmed.push_back(sequence);
         }
-        Ok(())
     }
+
+    fn hand_over(&mut self) {}
 
     fn take_confirmations(&mut self, confirmations: &mut Vec<Confirmation>) {
         confirmations.append(&mut self.shared.lock().confirmations);

@@ -2,7 +2,7 @@
 //!
 //! A sink takes records in order and confirms each one when it is stored for good:
 //!
-//! 1. [`Sink::publish`] never waits. A sink that is full says so, and keeps nothing of the record.
+//! 1. [`Sink::publish`] never waits. Whether there is room for a record is asked before.
 //! 2. Records of one key reach the destination in the order in which they were published, retries included.
 //! 3. Each record that was taken is confirmed or refused once, in any order, never before it is stored.
 //! 4. Memory is bounded by the sink's own limits, whatever the destination does.
@@ -22,15 +22,6 @@ pub struct Confirmation {
     pub sequence: Sequence,
     /// Stored, or why it never will be.
     pub outcome: Result<(), SinkError>,
-}
-
-/// Why a record was not taken.
-#[derive(Debug)]
-pub enum PublishError {
-    /// No room now: wait for confirmations, then publish the same record again.
-    Full,
-    /// It can never be taken.
-    Refused(SinkError),
 }
 
 /// Why the sink cannot store records.
@@ -60,16 +51,19 @@ pub enum SinkError {
 
 /// A destination for records.
 pub trait Sink {
-    /// Takes a record, without waiting.
-    ///
-    /// # Errors
-    /// When there is no room, or the record can never be taken.
-    fn publish(&mut self, sequence: Sequence, record: &Record) -> Result<(), PublishError>;
+    /// Whether the record can be taken now; otherwise confirmations make room for it.
+    fn has_room(&self, record: &Record) -> bool;
+
+    /// Takes a record, for which there is room. It may gather with others until [`Self::hand_over`].
+    fn publish(&mut self, sequence: Sequence, record: Record);
+
+    /// What was taken need not wait for records that are still to come.
+    fn hand_over(&mut self);
 
     /// Appends the confirmations that there are, without waiting.
     fn take_confirmations(&mut self, confirmations: &mut Vec<Confirmation>);
 
-    /// Waits until there is room again, everything is confirmed, or a record was refused; it may also return without a
-    /// reason. Cancel safe.
+    /// Hands over, then waits until there is room again, everything is confirmed, or a record was refused; it may also
+    /// return without a reason. Cancel safe.
     fn confirmed(&mut self) -> impl Future<Output = ()> + Send;
 }

@@ -1,6 +1,6 @@
 //! One connection to PostgreSQL: start-up, authentication and simple queries; it may become a WAL stream.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 use fallible_iterator::FallibleIterator;
@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::error::{ServerError, SourceError};
-use super::socket::Socket;
+use super::socket::{Socket, limit_window};
 use crate::connector_config::DatabaseConfig;
 
 /// How long a connection, its authentication or the answer to a catalog query may take. Far above what a healthy
@@ -71,8 +71,13 @@ impl Connection {
         database: &DatabaseConfig,
         purpose: Purpose,
     ) -> Result<Self, SourceError> {
+        let began = Instant::now();
         let stream = TcpStream::connect(&address)
-            .and_then(|stream| async { watch_peer(&stream).map(|()| stream) })
+            .and_then(|stream| async {
+                watch_peer(&stream)?;
+                limit_window(&stream, began.elapsed())?;
+                Ok(stream)
+            })
             .await
             .map_err(|source| SourceError::Io {
                 doing: "connect to",

@@ -40,7 +40,7 @@ async fn records_are_confirmed_when_they_are_stored() -> Result<()> {
     let name = unique_name("stored");
     let mut sink = KafkaSink::start(bootstrap_servers, &BTreeMap::new())?;
     for sequence in 0..100 {
-        assert!(sink.publish(sequence, &record(&name, sequence.to_string().into_bytes())).is_ok());
+        sink.publish(sequence, record(&name, sequence.to_string().into_bytes()));
     }
     let confirmed = outcomes(&mut sink, 100).await?;
     assert!(confirmed.iter().all(|confirmation| confirmation.outcome.is_ok()));
@@ -52,16 +52,41 @@ async fn records_are_confirmed_when_they_are_stored() -> Result<()> {
 }
 
 #[tokio::test]
+async fn records_that_come_under_load_keep_their_order_from_convoy_to_convoy() -> Result<()> {
+    const RECORDS: u64 = 5_000;
+    let bootstrap_servers = servers().await?.bootstrap_servers();
+    let name = unique_name("convoys");
+    topic::create(bootstrap_servers, &name, 1).await?;
+    let mut sink = KafkaSink::start(bootstrap_servers, &BTreeMap::new())?;
+    let mut confirmations = Vec::new();
+    for sequence in 0..RECORDS {
+        let record = record(&name, sequence.to_string().into_bytes());
+        while !sink.has_room(&record) {
+            tokio::time::timeout(DEADLINE, sink.confirmed()).await?;
+        }
+        sink.publish(sequence, record);
+        sink.hand_over();
+        sink.take_confirmations(&mut confirmations);
+    }
+    confirmations.extend(outcomes(&mut sink, RECORDS as usize - confirmations.len()).await?);
+    assert!(confirmations.iter().all(|confirmation| confirmation.outcome.is_ok()));
+    let stored = topic::read(bootstrap_servers, &name).await?;
+    let values: Vec<String> = stored.iter().map(topic::Record::value_text).collect();
+    assert_eq!(values, (0..RECORDS).map(|number| number.to_string()).collect::<Vec<_>>());
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_record_that_the_broker_refuses_is_overtaken_by_none_of_its_key() -> Result<()> {
     let bootstrap_servers = servers().await?.bootstrap_servers();
     let name = unique_name("refused");
     topic::create(bootstrap_servers, &name, 1).await?;
     let mut sink = KafkaSink::start(bootstrap_servers, &BTreeMap::new())?;
-    assert!(sink.publish(0, &record(&name, b"first".to_vec())).is_ok());
+    sink.publish(0, record(&name, b"first".to_vec()));
     outcomes(&mut sink, 1).await?;
     // Alone it is taken, whatever its size; what comes behind it must wait for the answer.
-    assert!(sink.publish(1, &record(&name, vec![b'x'; TOO_LARGE])).is_ok());
-    assert!(sink.publish(2, &record(&name, b"behind".to_vec())).is_err(), "there is room");
+    sink.publish(1, record(&name, vec![b'x'; TOO_LARGE]));
+    assert!(!sink.has_room(&record(&name, b"behind".to_vec())), "there is room");
     let refused = outcomes(&mut sink, 1).await?;
     let Err(SinkError::Record { topic: named, reason }) = &refused[0].outcome else {
         anyhow::bail!("not refused: {:?}", refused[0])
