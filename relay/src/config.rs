@@ -3,10 +3,17 @@
 //! The variables are those of Debezium's Connect image: a few short names (`BOOTSTRAP_SERVERS`, `GROUP_ID`, ...) and
 //! `CONNECT_*`, where `CONNECT_KEY_CONVERTER_SCHEMAS_ENABLE` is the worker property `key.converter.schemas.enable`.
 
+mod kafka;
+mod rest;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use crate::kafka_client;
+
+pub use rest::{ClientAuthentication, CrossOrigin, Pem, RestConfig, RestTls};
 
 /// Names of environment variables that are not `CONNECT_*`.
 pub mod variable {
@@ -14,6 +21,10 @@ pub mod variable {
     pub const CONNECTORS: &str = "CONNECTORS";
     /// `host:port=host:port,...`: dial another address than the one a connector's configuration names.
     pub const RELAY_CONNECT_TO: &str = "RELAY_CONNECT_TO";
+    /// File of users who may call the REST API, a line `user=password` for each.
+    pub const RELAY_REST_USERS_FILE: &str = "RELAY_REST_USERS_FILE";
+    /// File of bearer tokens that may call the REST API, one a line.
+    pub const RELAY_REST_TOKENS_FILE: &str = "RELAY_REST_TOKENS_FILE";
     /// `true`: the REST API shows passwords in clear text, as Kafka Connect does.
     pub const RELAY_SHOW_PASSWORDS: &str = "RELAY_SHOW_PASSWORDS";
     /// What is logged, in the form of `tracing_subscriber`'s filter.
@@ -155,8 +166,8 @@ impl FromIterator<(String, String)> for WorkerProperties {
     }
 }
 
-/// Settings of the worker process.
-#[derive(Debug, Clone, Default)]
+/// Settings of the worker process. Debug shows who the worker is, and no option: many may hold secrets.
+#[derive(Clone, Default)]
 pub struct WorkerConfig {
     /// Kafka's bootstrap servers, `host:port,...`.
     pub bootstrap_servers: String,
@@ -182,8 +193,13 @@ pub struct WorkerConfig {
     pub connect_to: BTreeMap<String, String>,
     /// Worker-level converter options with their full names: `key.converter`, `value.converter.schemas.enable`, ...
     pub converters: BTreeMap<String, String>,
-    /// Worker-level producer options (`CONNECT_PRODUCER_*`), without `producer.`.
-    pub producer: BTreeMap<String, String>,
+    /// How the clients of the storage topics reach Kafka, in librdkafka's terms.
+    pub kafka_client: kafka_client::Properties,
+    /// Worker-level producer options, by the names of Kafka's Java client: how the worker itself reaches Kafka, and
+    /// `CONNECT_PRODUCER_*` over it.
+    pub producer: kafka_client::Properties,
+    /// Who may call the REST API, and how.
+    pub rest: RestConfig,
     /// Whether the REST API shows passwords in clear text.
     pub show_passwords: bool,
     /// All worker properties by their Connect names, for settings that have no field of their own.
@@ -194,6 +210,18 @@ pub struct WorkerConfig {
     pub log_filter: Option<String>,
     /// The form of log lines.
     pub log_format: LogFormat,
+}
+
+impl fmt::Debug for WorkerConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkerConfig")
+            .field("bootstrap_servers", &self.bootstrap_servers)
+            .field("group_id", &self.group_id)
+            .field("listen", &self.listen)
+            .field("advertised", &self.advertised)
+            .field("properties", &self.properties)
+            .finish_non_exhaustive()
+    }
 }
 
 impl WorkerConfig {
@@ -270,7 +298,9 @@ impl Reader {
             log_filter: self.variable(variable::RUST_LOG).map(str::to_owned),
             log_format: self.log_format()?,
             converters: self.converters(),
-            producer: cut_prefix(&self.properties, "producer."),
+            kafka_client: self.kafka_client()?,
+            producer: self.producer()?,
+            rest: self.rest()?,
             properties: WorkerProperties(self.properties),
             environment: Environment(self.environment),
         })
@@ -289,15 +319,10 @@ impl Reader {
 
     /// `listeners` wins over `rest.host.name` and `rest.port`, which Kafka Connect 2 had.
     fn listen(&self) -> Result<HostPort, ConfigError> {
-        if let Some(listeners) = self.text("listeners") {
-            let first = split_list(listeners).next().unwrap_or_default();
-            let address = first.strip_prefix("http://").or_else(|| first.strip_prefix("HTTP://"));
-            let address = address.ok_or_else(|| {
-                error("CONNECT_LISTENERS", format!("{first}: only http://host:port is supported"))
-            })?;
+        if let Some((_, address)) = self.listener()? {
             let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
             let port = port.trim_end_matches('/').parse().map_err(|_| {
-                error("CONNECT_LISTENERS", format!("{first}: no port; write http://0.0.0.0:8083"))
+                error("CONNECT_LISTENERS", format!("{address}: no port; write http://0.0.0.0:8083"))
             })?;
             return Ok(HostPort { host: any_address(host), port });
         }
@@ -444,54 +469,4 @@ fn error(variable: &str, problem: impl Into<String>) -> ConfigError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(variables: &[(&str, &str)]) -> Result<WorkerConfig, ConfigError> {
-        let kafka = [("BOOTSTRAP_SERVERS", "kafka:9092")];
-        let all = kafka.iter().chain(variables);
-        WorkerConfig::from_variables(all.map(|(n, v)| ((*n).to_owned(), (*v).to_owned())))
-    }
-
-    #[test]
-    fn the_image_s_rule_makes_worker_properties_of_variables() {
-        let config =
-            read(&[("CONNECT_KEY_CONVERTER_SCHEMAS_ENABLE", "false"), ("GROUP_ID", "7")]).unwrap();
-        assert_eq!(config.properties.get("key.converter.schemas.enable"), Some("false"));
-        assert_eq!(config.properties.get("value.converter"), Some(JSON_CONVERTER));
-        assert_eq!(config.group_id, "7");
-        assert_eq!(config.listen.to_string(), "0.0.0.0:8083");
-        assert_eq!((config.offset_topic.partitions, config.status_topic.partitions), (25, 5));
-    }
-
-    #[test]
-    fn bad_settings_are_refused_with_the_variable_s_name() {
-        let check = |name: &str, value: &str| {
-            assert_eq!(read(&[(name, value)]).unwrap_err().variable, name, "{value}");
-        };
-        check("BOOTSTRAP_SERVERS", "kafka");
-        check("CONNECT_LISTENERS", "https://0.0.0.0:8083");
-        check("OFFSET_FLUSH_INTERVAL_MS", "soon");
-        check("RELAY_CONNECT_TO", "order-db=here");
-        check("RELAY_SHOW_PASSWORDS", "maybe");
-        check("LOG_FORMAT", "xml");
-    }
-
-    #[test]
-    fn maps_of_addresses_and_converter_options_are_kept() {
-        let config = read(&[
-            ("RELAY_CONNECT_TO", "order-db:5432=127.0.0.1:15432"),
-            ("CONNECT_PRODUCER_LINGER_MS", "5"),
-        ])
-        .unwrap();
-        assert_eq!(config.connect_to["order-db:5432"], "127.0.0.1:15432");
-        assert_eq!(config.converters["key.converter"], JSON_CONVERTER);
-        assert_eq!(config.producer["linger.ms"], "5");
-    }
-
-    #[test]
-    fn debug_output_holds_no_secret() {
-        let config = read(&[("CONNECT_SASL_JAAS_CONFIG", "hush"), ("PGPASSWORD", "hush")]).unwrap();
-        assert!(!format!("{config:?}").contains("hush"));
-    }
-}
+mod tests;

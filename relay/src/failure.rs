@@ -56,6 +56,7 @@ fn decide_source(error: &SourceError) -> Decision {
         }
         SourceError::Server { error, .. } => decide_sql_state(&error.code),
         SourceError::Authentication { .. }
+        | SourceError::Tls { .. }
         | SourceError::Protocol(_)
         | SourceError::Decode(_)
         | SourceError::SlotUnusable { .. }

@@ -25,6 +25,7 @@ pub mod task;
 
 pub mod config;
 pub mod connector_config;
+pub mod kafka_client;
 pub mod secret;
 
 pub mod connect;

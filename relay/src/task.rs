@@ -1,6 +1,5 @@
 //! A running connector: starts the pipeline in the background, tells its state, stops it within a bound.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +13,6 @@ use crate::connector_config::ConnectorConfig;
 use crate::failure::{self, Decision};
 use crate::heartbeat::HeartbeatAction;
 use crate::pipeline::{Drained, Pipeline, PipelineError};
-use crate::secret::Secret;
 use crate::sink::kafka::KafkaSink;
 use crate::sink::{Sink, SinkError};
 use crate::source::connection::{Connection, Purpose};
@@ -79,9 +77,7 @@ pub fn start(
     beginning: Beginning,
 ) -> TaskHandle {
     let bootstrap_servers = worker.bootstrap_servers.clone();
-    let secret = |(name, value): (&String, &String)| (name.clone(), Secret::new(value.clone()));
-    let mut overrides: BTreeMap<String, Secret> = worker.producer.iter().map(secret).collect();
-    overrides.extend(connector.producer_overrides.clone());
+    let overrides = connector.producer_overrides.clone();
     let make_sink = move || KafkaSink::start(&bootstrap_servers, &overrides);
     start_with(connector, worker, beginning, make_sink)
 }

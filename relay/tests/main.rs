@@ -5,8 +5,12 @@
     reason = "a test that cannot go on should panic"
 )]
 
+#[path = "it/database_tls.rs"]
+mod database_tls;
 #[path = "it/kafka_sink.rs"]
 mod kafka_sink;
+#[path = "it/least_privilege.rs"]
+mod least_privilege;
 #[path = "it/messages.rs"]
 mod messages;
 #[path = "it/options_page.rs"]
@@ -30,6 +34,8 @@ mod connect_api;
 mod connect_clients;
 #[path = "it/connect_offsets.rs"]
 mod connect_offsets;
+#[path = "it/connect_security.rs"]
+mod connect_security;
 #[path = "it/connect_slot_holder.rs"]
 mod connect_slot_holder;
 #[path = "it/connect_transcript_compare.rs"]

@@ -289,7 +289,7 @@ impl Start<'_> {
     }
 
     fn server_options(&self, port: u16) -> Options {
-        Options { port, durable: self.options.durable }
+        Options { port, durable: self.options.durable, tls: None }
     }
 
     fn progress(&self) -> Progress {

@@ -42,15 +42,17 @@ pub async fn run(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let requests = registered::load(&worker)?;
+    let access = rest::access::Access::load(&worker.rest)?;
+    let tls = worker.rest.tls.as_ref().map(rest::tls::acceptor).transpose()?;
     let address = &worker.listen;
     let listener = TcpListener::bind((address.host.as_str(), address.port))
         .await
         .with_context(|| format!("the REST API cannot listen on {address}"))?;
     tracing::info!(http.address = %address, worker.id = %worker.advertised, "REST API listens");
     let (ready, herder) = watch::channel(None);
-    let api = rest::Api::new(herder, Arc::clone(&worker));
+    let api = rest::Api::new(herder, Arc::clone(&worker), access);
     let rest_stop = CancellationToken::new();
-    let rest = tokio::spawn(rest::serve(listener, api, rest_stop.clone()));
+    let rest = tokio::spawn(rest::serve(listener, tls, api, rest_stop.clone()));
     let started = tokio::select! {
         () = stop.cancelled() => None,
         started = Herder::start(Arc::clone(&worker), log_levels) => Some(started?),

@@ -2,28 +2,10 @@
 
 use super::error::ConnectError;
 use super::storage::Properties;
+pub(super) use crate::secret::is_secret;
 
 /// What stands in an answer where a secret is stored.
 const MASK: &str = "********";
-
-/// Words that make an option's name that of a secret.
-const SECRET_WORDS: [&str; 9] = [
-    "password",
-    "passwd",
-    "passphrase",
-    "secret",
-    "token",
-    "credential",
-    "jaas.config",
-    "private.key",
-    "api.key",
-];
-
-/// Whether an option holds a secret, by its name: unknown options must be hidden too.
-pub(super) fn is_secret(option: &str) -> bool {
-    let option = option.to_ascii_lowercase();
-    SECRET_WORDS.iter().any(|word| option.contains(word))
-}
 
 /// A copy for an answer: secrets masked, references such as `${env:PASSWORD}` as written.
 pub(super) fn masked(properties: &Properties) -> Properties {
@@ -77,11 +59,15 @@ mod tests {
         let shown = masked(&properties(&[
             ("database.password", "postgrespw"),
             ("producer.override.sasl.jaas.config", "x"),
+            ("producer.override.ssl.keystore.key", "x"),
+            ("value.converter.basic.auth.user.info", "x"),
             ("database.sslpassword", "${file:/run/secrets:pw}"),
             ("database.user", "postgresuser"),
         ]));
         assert_eq!(shown["database.password"].as_deref(), Some(MASK));
         assert_eq!(shown["producer.override.sasl.jaas.config"].as_deref(), Some(MASK));
+        assert_eq!(shown["producer.override.ssl.keystore.key"].as_deref(), Some(MASK));
+        assert_eq!(shown["value.converter.basic.auth.user.info"].as_deref(), Some(MASK));
         assert_eq!(shown["database.sslpassword"].as_deref(), Some("${file:/run/secrets:pw}"));
         assert_eq!(shown["database.user"].as_deref(), Some("postgresuser"));
     }

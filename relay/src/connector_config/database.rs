@@ -1,5 +1,6 @@
 //! `database.*`: where the outbox is and how to log in.
 
+use super::database_tls::DatabaseTls;
 use super::options::Options;
 use crate::config::WorkerConfig;
 use crate::secret::Secret;
@@ -20,6 +21,8 @@ pub struct DatabaseConfig {
     pub password: Secret,
     /// `database.dbname`.
     pub name: String,
+    /// `database.ssl*`.
+    pub tls: DatabaseTls,
     /// `database.initial.statements`: run on each connection that reads tables or the catalogue, not on the stream's.
     pub initial_statements: Vec<String>,
     /// Another address to dial for this one, from the worker's `RELAY_CONNECT_TO`.
@@ -44,9 +47,9 @@ pub(super) fn read(options: &mut Options<'_>, worker: &WorkerConfig) -> Database
     let name = options.required(&["database.dbname"], "the database that holds the outbox table");
     let initial_statements = options.text("database.initial.statements").unwrap_or_default();
     let initial_statements = statements(&initial_statements);
-    check_ssl_mode(options);
+    let tls = super::database_tls::read(options);
     let dial_instead = worker.connect_to.get(&format!("{host}:{port}")).cloned();
-    DatabaseConfig { host, port, user, password, name, initial_statements, dial_instead }
+    DatabaseConfig { host, port, user, password, name, tls, initial_statements, dial_instead }
 }
 
 /// Statements are separated by semicolons; two of them stand for one within a statement.
@@ -62,23 +65,6 @@ fn statements(text: &str) -> Vec<String> {
     }
     let trimmed = statements.iter().map(|statement| statement.trim().to_owned());
     trimmed.filter(|statement| !statement.is_empty()).collect()
-}
-
-/// TLS is not there yet: asking for it must not silently give less.
-fn check_ssl_mode(options: &mut Options<'_>) {
-    let mode = options.text("database.sslmode").unwrap_or_default().to_ascii_lowercase();
-    if !matches!(mode.as_str(), "" | "disable" | "allow" | "prefer") {
-        let message = "this version connects without TLS; the relay supports disable and prefer";
-        options.refuse("database.sslmode", Some(mode), message.to_owned());
-    }
-    for option in
-        ["database.sslcert", "database.sslkey", "database.sslrootcert", "database.sslpassword"]
-    {
-        if options.text(option).is_some_and(|text| !text.is_empty()) {
-            let message = "this version connects without TLS; remove the option".to_owned();
-            options.refuse(option, None, message);
-        }
-    }
 }
 
 #[cfg(test)]

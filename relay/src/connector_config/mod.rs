@@ -1,11 +1,13 @@
 //! A connector's options, read once from Debezium's and Connect's names, each refusal with the option's name.
 
 mod database;
+mod database_tls;
 mod events;
 mod metadata;
 mod names;
 pub mod option_table;
 mod options;
+mod producer;
 mod snapshot;
 mod transforms;
 
@@ -13,6 +15,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub use database::DatabaseConfig;
+pub use database_tls::{ClientCertificate, DatabaseTls, TlsMode};
 pub use events::{EventConfig, Unreadable};
 pub use metadata::MetadataConfig;
 pub use names::is_postgres_connector;
@@ -78,7 +81,7 @@ pub struct ConnectorConfig {
     pub extended_headers: bool,
     /// `status.update.interval.ms`: the longest time between two acknowledgements.
     pub status_interval: Duration,
-    /// `producer.override.*`: properties of the connector's producer.
+    /// Properties of the connector's producer: the worker's, and `producer.override.*` over them.
     pub producer_overrides: BTreeMap<String, Secret>,
     /// Options that have no effect here, each with the reason; said in the log when the task starts.
     pub remarks: Vec<String>,
@@ -115,9 +118,7 @@ impl ConnectorConfig {
         let value_modes = options.try_with(crate::columns::ValueModes::parse).unwrap_or_default();
         let converters =
             options.try_with(|properties| Converters::parse(properties, &worker.converters));
-        let producer_overrides = options.with_prefix("producer.override.").into_iter();
-        let producer_overrides =
-            producer_overrides.map(|(name, value)| (name, Secret::new(value))).collect();
+        let producer_overrides = producer::read(&mut options, worker);
         option_table::check_the_rest(&mut options);
         let remarks = options.finish()?;
         let (Some(chain), Some(converters)) = (chain, converters) else {

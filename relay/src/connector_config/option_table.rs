@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use super::options::Options;
+use crate::secret::is_secret;
 
 /// The table; its head says how it is read.
 const TABLE: &str = include_str!("option_table.tsv");
@@ -88,7 +89,7 @@ pub(super) fn check_the_rest(options: &mut Options<'_>) {
             }
             Treatment::Only(values) => check_values(options, &option, value, values, row.text),
             Treatment::Refused => {
-                let value = (!option.ends_with("password")).then_some(value);
+                let value = (!is_secret(&option)).then_some(value);
                 let message = format!("the relay does not support it: {}", row.text);
                 options.refuse(&option, value, message);
             }

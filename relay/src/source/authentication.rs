@@ -1,4 +1,5 @@
-//! Proves who we are to PostgreSQL: SCRAM-SHA-256, MD5 or a clear-text password, as the server asks.
+//! Proves who we are to PostgreSQL: SCRAM-SHA-256 (bound to the TLS session where there is one), MD5 or a clear-text
+//! password, as the server asks.
 
 use fallible_iterator::FallibleIterator;
 use postgres_protocol::authentication::{md5_hash, sasl};
@@ -54,20 +55,26 @@ impl Connection {
         let failed =
             |error: std::io::Error| SourceError::Authentication { reason: error.to_string() };
         let mut mechanisms = offered.mechanisms();
-        let mut known = false;
+        let (mut known, mut binds) = (false, false);
         while let Some(mechanism) = mechanisms.next().map_err(failed)? {
             known |= mechanism == sasl::SCRAM_SHA_256;
-        }
-        if !known {
-            let reason = "the server does not offer SCRAM-SHA-256".to_owned();
-            return Err(SourceError::Authentication { reason });
+            binds |= mechanism == sasl::SCRAM_SHA_256_PLUS;
         }
         let password = database.password.expose().as_bytes();
-        let binding = sasl::ChannelBinding::unsupported();
+        let (mechanism, binding) = match self.channel_binding.take() {
+            Some(binding) if binds => {
+                (sasl::SCRAM_SHA_256_PLUS, sasl::ChannelBinding::tls_server_end_point(binding))
+            }
+            _ if !known => {
+                let reason = "the server does not offer SCRAM-SHA-256".to_owned();
+                return Err(SourceError::Authentication { reason });
+            }
+            // Tells the server that we would have: it notices if somebody took its offer away.
+            Some(_) => (sasl::SCRAM_SHA_256, sasl::ChannelBinding::unrequested()),
+            None => (sasl::SCRAM_SHA_256, sasl::ChannelBinding::unsupported()),
+        };
         let mut scram = sasl::ScramSha256::new(password, binding);
-        self.encode(|outbox| {
-            frontend::sasl_initial_response(sasl::SCRAM_SHA_256, scram.message(), outbox)
-        })?;
+        self.encode(|outbox| frontend::sasl_initial_response(mechanism, scram.message(), outbox))?;
         self.flush().await?;
         match self.message().await? {
             backend::Message::AuthenticationSaslContinue(body) => {

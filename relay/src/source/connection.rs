@@ -12,6 +12,8 @@ use tokio::net::TcpStream;
 
 use super::error::{ServerError, SourceError};
 use super::socket::{Socket, limit_window};
+use super::tls::{self, Encryption};
+use super::transport::Transport;
 use crate::connector_config::DatabaseConfig;
 
 /// How long a connection, its authentication or the answer to a catalog query may take. Far above what a healthy
@@ -47,7 +49,9 @@ pub enum Purpose {
 /// An open, authenticated connection.
 #[derive(Debug)]
 pub struct Connection {
-    stream: Socket,
+    stream: Transport,
+    /// What ties a password exchange to the TLS session.
+    pub(super) channel_binding: Option<Vec<u8>>,
     address: String,
     pub(super) inbox: BytesMut,
     outbox: BytesMut,
@@ -71,8 +75,25 @@ impl Connection {
         database: &DatabaseConfig,
         purpose: Purpose,
     ) -> Result<Self, SourceError> {
+        let (first, second) = tls::attempts(database.tls.mode);
+        let opened = Box::pin(Self::open_with(first, &address, database, purpose)).await;
+        match (opened, second) {
+            (Err(refusal), Some(second)) if tls::is_worth_another(&refusal) => {
+                let again = Box::pin(Self::open_with(second, &address, database, purpose)).await;
+                again.map_err(|_| refusal)
+            }
+            (opened, _) => opened,
+        }
+    }
+
+    async fn open_with(
+        encryption: Encryption,
+        address: &str,
+        database: &DatabaseConfig,
+        purpose: Purpose,
+    ) -> Result<Self, SourceError> {
         let began = Instant::now();
-        let stream = TcpStream::connect(&address)
+        let socket = TcpStream::connect(address)
             .and_then(|stream| async {
                 watch_peer(&stream)?;
                 limit_window(&stream, began.elapsed())?;
@@ -81,12 +102,14 @@ impl Connection {
             .await
             .map_err(|source| SourceError::Io {
                 doing: "connect to",
-                address: address.clone(),
+                address: address.to_owned(),
                 source,
             })?;
-        let stream = Socket::new(stream);
-        let mut connection =
-            Self { stream, address, inbox: BytesMut::new(), outbox: BytesMut::new() };
+        let socket = Socket::new(socket);
+        let (stream, channel_binding) = tls::encrypt(socket, address, database, encryption).await?;
+        let (inbox, outbox) = (BytesMut::new(), BytesMut::new());
+        let address = address.to_owned();
+        let mut connection = Self { stream, channel_binding, address, inbox, outbox };
         connection.start_up(database, purpose).await?;
         connection.authenticate(database).await?;
         connection.until_ready("start a session").await?;
@@ -187,10 +210,7 @@ impl Connection {
         match self.stream.read_buf(&mut self.inbox).await {
             Ok(0) => Err(SourceError::Closed { address: self.address.clone() }),
             Ok(_) => Ok(()),
-            Err(source) => {
-                let address = self.address.clone();
-                Err(SourceError::Io { doing: "read from", address, source })
-            }
+            Err(source) => Err(tls::broken("read from", &self.address, source)),
         }
     }
 
@@ -253,11 +273,12 @@ impl Connection {
     pub(super) async fn flush(&mut self) -> Result<(), SourceError> {
         let written = self.stream.write_all_buf(&mut self.outbox).await;
         self.outbox.advance(self.outbox.len());
-        written.map_err(|source| SourceError::Io {
-            doing: "write to",
-            address: self.address.clone(),
-            source,
-        })
+        // TLS may hold back the end of what was written.
+        let written = match written {
+            Ok(()) => self.stream.flush().await,
+            error => error,
+        };
+        written.map_err(|source| tls::broken("write to", &self.address, source))
     }
 }
 

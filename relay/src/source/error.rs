@@ -66,6 +66,14 @@ pub enum SourceError {
         /// What failed and what to do.
         reason: String,
     },
+    /// No encrypted connection as it was asked for.
+    #[error("TLS with PostgreSQL at {address} is not possible: {reason}")]
+    Tls {
+        /// Where it was dialled.
+        address: String,
+        /// What failed and what to do.
+        reason: String,
+    },
     /// Bytes that do not follow the protocol.
     #[error("PostgreSQL sent bytes that do not follow the protocol: {0}")]
     Protocol(String),

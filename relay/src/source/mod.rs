@@ -1,6 +1,7 @@
 //! Where changes come from: PostgreSQL's WAL through a replication slot and a publication.
 
 mod authentication;
+mod channel_binding;
 pub mod connection;
 mod error;
 pub mod publication;
@@ -11,6 +12,8 @@ pub mod snapshot;
 mod socket;
 pub mod start;
 pub mod table_filter;
+mod tls;
+mod transport;
 pub mod wal;
 
 pub use error::{ServerError, SourceError};

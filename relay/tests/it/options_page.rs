@@ -298,8 +298,10 @@ fn what_is_honoured_has_a_test() {
 
 #[test]
 fn every_setting_of_the_worker_is_there() {
-    let source = fs::read_to_string(root().join("relay/src/config.rs")).unwrap();
-    let source = source.split("#[cfg(test)]").next().unwrap();
+    let files = ["config.rs", "config/kafka.rs", "config/rest.rs"];
+    let read = |file: &str| fs::read_to_string(root().join("relay/src").join(file)).unwrap();
+    let source = files.map(read).join("");
+    let source = source.as_str();
     let rows = rows();
     let known: BTreeSet<&str> =
         rows.iter().filter(|row| row.part == "worker").map(|row| row.name.as_str()).collect();

@@ -26,11 +26,14 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     pub(crate) async fn new() -> Result<Self> {
-        let database = servers().await?.postgres_database().await?;
+        Self::on(servers().await?.postgres_database().await?).await
+    }
+
+    /// The same in a database that is there.
+    pub(crate) async fn on(database: PostgresDatabase) -> Result<Self> {
         let mut sql = PgConnection::connect(&database.url()).await?;
-        // The servers of the tests commit asynchronously; here an LSN must lie behind the commits before it.
         sqlx::raw_sql(
-            "set synchronous_commit = on; create schema inventory; \
+            "create schema inventory; \
              create table inventory.outboxevent (id uuid primary key default gen_random_uuid(), \
              aggregatetype varchar(255) not null, aggregateid varchar(255) not null, \
              type varchar(255) not null, timestamp timestamptz not null default now(), payload jsonb, \
@@ -39,6 +42,15 @@ impl Outbox {
         )
         .execute(&mut sql)
         .await?;
+        drop(sql);
+        Self::with_tables(database).await
+    }
+
+    /// The same where the tables are there, too.
+    pub(crate) async fn with_tables(database: PostgresDatabase) -> Result<Self> {
+        let mut sql = PgConnection::connect(&database.url()).await?;
+        // The servers of the tests commit asynchronously; here an LSN must lie behind the commits before it.
+        sqlx::raw_sql("set synchronous_commit = on").execute(&mut sql).await?;
         let slot = unique_name("slot").replace('-', "_");
         let properties = properties(&database, &slot);
         Ok(Self { database, sql, properties, slot })

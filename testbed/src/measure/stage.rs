@@ -114,7 +114,7 @@ impl Stage {
         progress("starting the servers");
         let settings = Settings::read();
         let folder = RunFolder::create(&settings, false)?;
-        let durable = || Options { port: free_port(), durable: true };
+        let durable = || Options { port: free_port(), durable: true, tls: None };
         let options = SetOptions { postgres: durable(), mysql: durable(), kafka: durable() };
         let servers = ServerSet::start(&settings, &folder, options, &progress).await?;
         let Connector { user, password, database, .. } = &connector;

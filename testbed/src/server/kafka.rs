@@ -12,6 +12,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 
+use super::kafka_security::KafkaSecurity;
 use super::life::Life;
 use super::{LOG_CONFIGURATION, Options, READY_BOUND, RunFolder, STOP_BOUND};
 use crate::config::Settings;
@@ -64,6 +65,20 @@ impl Kafka {
         options: Options,
         progress: &Progress,
     ) -> Result<Self> {
+        Self::start_with(settings, folder, options, None, progress).await
+    }
+
+    /// The same with locked doors beside the open one.
+    ///
+    /// # Errors
+    /// As [`Kafka::start`].
+    pub async fn start_with(
+        settings: &Settings,
+        folder: &RunFolder,
+        options: Options,
+        security: Option<&KafkaSecurity>,
+        progress: &Progress,
+    ) -> Result<Self> {
         let (settings, progress) = (settings.clone(), Progress::clone(progress));
         let found = tokio::task::spawn_blocking(move || {
             let java = java(&settings)?;
@@ -75,12 +90,24 @@ impl Kafka {
         let home = folder.subfolder("kafka", None)?;
         let data = home.join("data");
         fs::create_dir(&data).context("create Kafka's data folder")?;
-        for file in FORMATTED_FILES {
-            fs::copy(template.join(file), data.join(file)).context("copy the formatted folder")?;
-        }
         fs::write(home.join("log4j2.properties"), LOG_CONFIGURATION)?;
-        let configuration = configuration(options.port, free_port(), &data);
+        let mut configuration = configuration(options.port, free_port(), &data, security);
+        if let Some(security) = security {
+            configuration.push_str(&security.properties(&home)?);
+        }
         fs::write(home.join("server.properties"), configuration)?;
+        match security {
+            // Its users are written when the folder is formatted.
+            Some(security) => {
+                format_data(&java, &jars, &home, "server.properties", &security.credentials())?;
+            }
+            None => {
+                for file in FORMATTED_FILES {
+                    let copied = fs::copy(template.join(file), data.join(file));
+                    copied.context("copy the formatted folder")?;
+                }
+            }
+        }
         let archive = Some(template.join(ARCHIVE)).filter(|archive| archive.is_file());
         let (log, _) = folder.log_file("kafka")?;
         let folder = folder.clone();
@@ -171,14 +198,22 @@ async fn answers(bootstrap_servers: String) -> Result<bool> {
     Ok(brokers.await?? > 0)
 }
 
-fn configuration(port: u16, controller_port: u16, data: &Path) -> String {
+fn configuration(
+    port: u16,
+    controller_port: u16,
+    data: &Path,
+    security: Option<&KafkaSecurity>,
+) -> String {
+    let locked = |host| security.map(|security| security.listeners(host)).unwrap_or_default();
+    let (bound, advertised) = (locked("127.0.0.1"), locked("localhost"));
     format!(
         "process.roles=broker,controller\nnode.id=1\n\
          controller.quorum.voters=1@127.0.0.1:{controller_port}\n\
-         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}\n\
-         advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
+         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}{bound}\n\
+         advertised.listeners=PLAINTEXT://127.0.0.1:{port}{advertised}\n\
          controller.listener.names=CONTROLLER\n\
-         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SSL:SSL,\
+         SASL_SSL:SASL_SSL,SASL_PLAINTEXT:SASL_PLAINTEXT\n\
          log.dirs={}\nnum.partitions=1\nauto.create.topics.enable=true\n\
          offsets.topic.replication.factor=1\noffsets.topic.num.partitions=5\n\
          transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n\
@@ -222,7 +257,8 @@ fn template(java: &Path, jars: &Path, settings: &Settings, progress: &Progress) 
     let ready = unfinished.path().join("start");
     fs::create_dir(&ready)?;
     fs::write(ready.join("log4j2.properties"), LOG_CONFIGURATION)?;
-    format_data(java, jars, &ready)?;
+    fs::write(ready.join("format.properties"), configuration(9092, 9093, &ready, None))?;
+    format_data(java, jars, &ready, "format.properties", &[])?;
     // Only a gain: without it Kafka starts all the same.
     if let Err(error) = archive_classes(java, jars, &ready) {
         progress(&format!("Kafka: no class archive, starts take longer ({error:#})"));
@@ -241,15 +277,21 @@ fn archive_key(java: &Path) -> String {
     format!("{:08x}", hasher.finish() & 0xffff_ffff)
 }
 
-fn format_data(java: &Path, jars: &Path, folder: &Path) -> Result<()> {
-    let properties = folder.join("format.properties");
-    fs::write(&properties, configuration(9092, 9093, folder))?;
+/// Formats the data folder that a configuration names; it and the log's lie in `folder`.
+fn format_data(
+    java: &Path,
+    jars: &Path,
+    folder: &Path,
+    properties: &str,
+    more: &[String],
+) -> Result<()> {
     let output = Command::new(java)
         .args(JVM)
         .arg(log_option(folder))
         .args(class_path(jars))
         .args(["kafka.tools.StorageTool", "format", "--cluster-id", CLUSTER_ID, "--config"])
-        .arg(&properties)
+        .arg(folder.join(properties))
+        .args(more)
         .stdin(Stdio::null())
         .output()
         .context("run Kafka's storage tool")?;
@@ -268,7 +310,7 @@ fn archive_classes(java: &Path, jars: &Path, folder: &Path) -> Result<()> {
         fs::copy(folder.join(file), data.join(file))?;
     }
     let properties = folder.join("archive-run.properties");
-    fs::write(&properties, configuration(free_port(), free_port(), &data))?;
+    fs::write(&properties, configuration(free_port(), free_port(), &data, None))?;
     let log = File::create(folder.join("archive-run.log"))?;
     let launch = Launch {
         program: java,

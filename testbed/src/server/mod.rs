@@ -2,9 +2,11 @@
 
 mod connect;
 mod kafka;
+mod kafka_security;
 mod life;
 mod mysql;
 mod postgres;
+mod tls;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -20,10 +22,12 @@ use crate::guard::User;
 use crate::name::free_port;
 pub use connect::{Connect, ConnectOptions};
 pub use kafka::Kafka;
+pub use kafka_security::{KafkaSecurity, client_keystore};
 pub use mysql::MySql;
 pub(crate) use mysql::create_database as create_mysql_database;
 pub use postgres::Postgres;
 pub(crate) use postgres::create_database as create_postgres_database;
+pub use tls::{Authority, Identity};
 
 /// A server on a busy machine with two cores took 9 s; a fetch is not counted.
 const READY_BOUND: Duration = Duration::from_secs(120);
@@ -42,13 +46,15 @@ pub struct Options {
     /// Whether a commit waits for the disk (as in production). Tests turn it off; their data does not survive a crash
     /// of the machine, which nobody asks for. It does survive a kill of the server.
     pub durable: bool,
+    /// The server's certificate: a database then takes connections with and without TLS.
+    pub tls: Option<Identity>,
 }
 
 impl Options {
     /// For tests: a free port, no waiting for disks.
     #[must_use]
     pub fn for_tests() -> Self {
-        Self { port: free_port(), durable: false }
+        Self { port: free_port(), durable: false, tls: None }
     }
 }
 

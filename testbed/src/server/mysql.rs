@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use sqlx::{Connection as _, MySqlConnection};
 
 use super::life::Life;
-use super::{Options, RunFolder, ensure_reachable, unprivileged_user};
+use super::{Options, RunFolder, ensure_reachable, tls, unprivileged_user};
 use crate::config::{ServerChoice, Settings, is_program};
 use crate::database::{MySqlDatabase, mysql_options, statement};
 use crate::fetch::{Form, Package, Progress, fetch, version_line};
@@ -119,6 +119,12 @@ impl MySql {
         );
         if !self.is_mariadb {
             arguments.push("--mysqlx=OFF".into());
+        }
+        if let Some(identity) = &self.options.tls {
+            let files = tls::write(identity, &self.data, self.user)?;
+            arguments.push(format!("--ssl-cert={}", files.certificate.display()).into());
+            arguments.push(format!("--ssl-key={}", files.key.display()).into());
+            arguments.push(format!("--ssl-ca={}", files.authority.display()).into());
         }
         let (_, log) = self.folder.log_file("mysql")?;
         let process = self.launch(Output::File(log), false, &arguments)?;
@@ -232,8 +238,10 @@ impl MySql {
         }
         if self.is_mariadb {
             arguments.push("--innodb-log-file-size=32M".into());
-            // Else each start makes itself a key and a certificate, which takes five seconds of CPU.
-            arguments.push("--ssl=OFF".into());
+            if self.options.tls.is_none() {
+                // Else each start makes itself a key and a certificate, which takes five seconds of CPU.
+                arguments.push("--ssl=OFF".into());
+            }
             if let Ok(share) = self.share() {
                 arguments.push(format!("--lc-messages-dir={}", share.display()).into());
                 arguments.push(

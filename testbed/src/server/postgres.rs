@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use sqlx::{Connection as _, PgConnection};
 
 use super::life::Life;
-use super::{Options, RunFolder, STOP_BOUND, ensure_reachable, unprivileged_user};
+use super::{Options, RunFolder, STOP_BOUND, ensure_reachable, tls, unprivileged_user};
 use crate::config::{ServerChoice, Settings, is_program};
 use crate::database::{PostgresDatabase, postgres_options, statement};
 use crate::fetch::{Form, Package, Progress, fetch, version_line};
@@ -164,6 +164,16 @@ impl Postgres {
         }
         let mut configuration = fs::read_to_string(self.data.join("postgresql.conf"))?;
         configuration.push_str(&self.configuration());
+        if let Some(identity) = &self.options.tls {
+            let files = tls::write(identity, &self.data, self.user)?;
+            let settings = format!(
+                "ssl = on\nssl_cert_file = '{}'\nssl_key_file = '{}'\nssl_ca_file = '{}'\n",
+                files.certificate.display(),
+                files.key.display(),
+                files.authority.display()
+            );
+            configuration.push_str(&settings);
+        }
         fs::write(self.data.join("postgresql.conf"), configuration).context("postgresql.conf")?;
         Ok(())
     }

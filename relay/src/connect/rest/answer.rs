@@ -1,7 +1,9 @@
 //! Answers in the forms that Kafka Connect's web server gives them.
 
 use axum::body::Body;
-use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, LOCATION};
+use axum::http::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, LOCATION, WWW_AUTHENTICATE,
+};
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 use serde_json::json;
@@ -38,6 +40,24 @@ pub(super) fn empty(status: u16) -> Answer {
 /// An error of a resource.
 pub(super) fn error(error: &ConnectError) -> Answer {
     json_with(error.status, &error.body())
+}
+
+/// What a connection beyond the limit is told; then it is closed.
+pub(super) fn busy() -> Answer {
+    let message = "The worker has too many connections; try again later";
+    let mut answer = json_with(503, &json!({"error_code": 503, "message": message}));
+    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    answer
+}
+
+/// Who calls has to say who they are, in one of these ways.
+pub(super) fn unauthorized(challenges: &[&'static str]) -> Answer {
+    let message = "User cannot access the resource.";
+    let mut answer = json_with(401, &json!({"error_code": 401, "message": message}));
+    for challenge in challenges {
+        answer.headers_mut().append(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+    }
+    answer
 }
 
 /// An error before a resource was reached: JSON without saying so, as Kafka Connect has it.

@@ -1,11 +1,14 @@
 //! The Kafka Connect REST API over HTTP: limits, matching of path, method and media types, then one call of the herder.
 
+pub(super) mod access;
 mod answer;
 pub(super) mod body;
 mod connectors;
+mod cross_origin;
 mod request;
 mod routes;
 mod server;
+pub(super) mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +18,7 @@ use axum::http::{HeaderMap, Method, Request, Uri};
 use serde_json::json;
 use tokio::sync::{Semaphore, watch};
 
+use self::access::Access;
 use self::answer::Answer;
 use self::routes::{NoResource, Resource};
 use super::error::ConnectError;
@@ -28,6 +32,8 @@ pub(super) use self::server::serve;
 const BODY_MAX_BYTES: usize = 1024 * 1024;
 /// Calls that are worked on at one time; more wait their turn, of which there are as many as connections at the most.
 const REQUESTS_MAX: usize = 64;
+/// How long a call waits for its turn before it is sent away.
+const TURN_WAIT: Duration = Duration::from_secs(10);
 /// The longest a call may take, as in Kafka Connect.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(90);
 /// How long a call waits for a worker that is starting: long enough for a script that starts both, short enough for a
@@ -42,6 +48,7 @@ pub(super) type HerderCell = watch::Receiver<Option<Arc<Herder>>>;
 pub(super) struct Api {
     herder: HerderCell,
     worker: Arc<WorkerConfig>,
+    access: Arc<Access>,
     requests: Arc<Semaphore>,
 }
 
@@ -60,31 +67,61 @@ impl Call {
     }
 
     fn location(&self, herder: &Herder, name: &str) -> String {
-        request::location(&self.headers, &herder.worker.advertised.to_string(), name)
+        let scheme = if herder.worker.rest.tls.is_some() { "https" } else { "http" };
+        request::location(scheme, &self.headers, &herder.worker.advertised.to_string(), name)
     }
 }
 
 impl Api {
-    pub(super) fn new(herder: HerderCell, worker: Arc<WorkerConfig>) -> Self {
-        Self { herder, worker, requests: Arc::new(Semaphore::new(REQUESTS_MAX)) }
+    pub(super) fn new(herder: HerderCell, worker: Arc<WorkerConfig>, access: Access) -> Self {
+        let requests = Arc::new(Semaphore::new(REQUESTS_MAX));
+        Self { herder, worker, access: Arc::new(access), requests }
     }
 
     async fn handle(self, request: Request<Body>) -> Answer {
-        let answered = async {
-            // An error: closed, which it never is.
-            let _permit = self.requests.acquire().await;
-            self.matched(request).await
+        let origins = &self.worker.rest.cross_origin;
+        let origin = cross_origin::allowed(origins, request.headers());
+        let asked = cross_origin::preflight(origins, request.method(), request.headers());
+        let mut answer = match asked {
+            Some(answer) => answer,
+            None => self.admitted(request).await,
         };
-        match tokio::time::timeout(REQUEST_TIMEOUT, answered).await {
-            Ok(answer) => answer,
-            Err(_) => answer::error(&ConnectError::internal("Request timed out")),
+        if let Some(origin) = origin {
+            cross_origin::allow(&mut answer, origin);
         }
+        answer
+    }
+
+    /// Lets in who may call, when it is their turn. Probes come first and need no credentials.
+    async fn admitted(&self, request: Request<Body>) -> Answer {
+        let resource = Resource::find(request.uri().path());
+        match &resource {
+            Ok(Resource::Health | Resource::Live | Resource::Ready) => {
+                return self.matched(request, resource).await;
+            }
+            _ if !self.access.allows(request.headers()) => {
+                return answer::unauthorized(&self.access.challenges());
+            }
+            _ => {}
+        }
+        let Ok(turn) = tokio::time::timeout(TURN_WAIT, self.requests.acquire()).await else {
+            let message = "The worker has too many calls at once; try again later";
+            return answer::error(&ConnectError::unavailable(message.to_owned()));
+        };
+        // An error: closed, which it never is.
+        let _turn = turn;
+        let answered = tokio::time::timeout(REQUEST_TIMEOUT, self.matched(request, resource)).await;
+        answered.unwrap_or_else(|_| answer::error(&ConnectError::internal("Request timed out")))
     }
 
     /// Matches in the order of JAX-RS: path, method, content type, accepted types; then reads the body.
-    async fn matched(&self, request: Request<Body>) -> Answer {
+    async fn matched(
+        &self,
+        request: Request<Body>,
+        resource: Result<Resource, NoResource>,
+    ) -> Answer {
         let (parts, body) = request.into_parts();
-        let resource = match Resource::find(parts.uri.path()) {
+        let resource = match resource {
             Ok(resource) => resource,
             Err(NoResource::Unknown) => return answer::unmatched(404),
             Err(NoResource::Refused(reason)) => {

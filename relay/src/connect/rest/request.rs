@@ -54,9 +54,9 @@ pub(super) fn query_flag(query: Option<&str>, name: &str) -> bool {
 }
 
 /// Where a connector is to be found, seen from the client.
-pub(super) fn location(headers: &HeaderMap, advertised: &str, name: &str) -> String {
+pub(super) fn location(scheme: &str, headers: &HeaderMap, advertised: &str, name: &str) -> String {
     let host = header(headers, &HOST).unwrap_or(advertised);
-    format!("http://{host}/connectors/{}", utf8_percent_encode(name, IN_PATH))
+    format!("{scheme}://{host}/connectors/{}", utf8_percent_encode(name, IN_PATH))
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &axum::http::HeaderName) -> Option<&'a str> {
@@ -123,9 +123,9 @@ mod tests {
     fn the_location_is_that_of_the_request_s_host() {
         let headers = with(HOST, "relay:8083");
         assert_eq!(
-            location(&headers, "x:1", "büro a/b"),
+            location("http", &headers, "x:1", "büro a/b"),
             "http://relay:8083/connectors/b%C3%BCro%20a/b"
         );
-        assert_eq!(location(&HeaderMap::new(), "x:1", "a"), "http://x:1/connectors/a");
+        assert_eq!(location("https", &HeaderMap::new(), "x:1", "a"), "https://x:1/connectors/a");
     }
 }

@@ -8,16 +8,20 @@ use axum::extract::{Request, State};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_http::catch_panic::CatchPanicLayer;
 
-use super::Api;
+use super::{Api, answer};
 
 /// Open connections; keep-alive clients and probes hold one each.
 const CONNECTIONS_MAX: usize = 256;
+/// Connections beyond them that are told to come back later.
+const REFUSALS_MAX: usize = 16;
 /// Request line and headers together; the largest that a client of this API sends is far below.
 const HEADERS_MAX_BYTES: usize = 64 * 1024;
 /// Headers of one request.
@@ -30,37 +34,56 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// Serves until `stop`, then lets the calls that have begun end.
-pub(in crate::connect) async fn serve(listener: TcpListener, api: Api, stop: CancellationToken) {
+pub(in crate::connect) async fn serve(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    api: Api,
+    stop: CancellationToken,
+) {
     let router = Router::new()
         .fallback(|State(api): State<Api>, request: Request| api.handle(request))
         .layer(CatchPanicLayer::new())
         .with_state(api);
+    let busy = Router::new().fallback(|| std::future::ready(answer::busy()));
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
     let connections = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
-        match (accepted, Arc::clone(&slots).try_acquire_owned()) {
-            (Ok((stream, _)), Ok(slot)) => {
-                let (router, stop) = (router.clone(), stop.clone());
-                connections.spawn(async move {
-                    serve_connection(stream, router, stop).await;
-                    drop(slot);
-                });
-            }
-            (Ok(_), Err(_)) => {
-                tracing::warn!(
-                    http.connections = CONNECTIONS_MAX,
-                    "REST: too many connections, one is closed"
-                );
-            }
-            (Err(error), _) => {
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
                 tracing::warn!(%error, "REST: a connection was not accepted");
                 tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
+                continue;
             }
-        }
+        };
+        let (slot, router) = match Arc::clone(&slots).try_acquire_owned() {
+            Ok(slot) => (slot, router.clone()),
+            Err(_) => {
+                tracing::warn!(http.connections = CONNECTIONS_MAX, "REST: too many connections");
+                // Told so, as far as that costs little; else the connection is closed.
+                let Ok(slot) = Arc::clone(&refusals).try_acquire_owned() else { continue };
+                (slot, busy.clone())
+            }
+        };
+        let (tls, stop) = (tls.clone(), stop.clone());
+        connections.spawn(async move {
+            match tls {
+                None => serve_connection(stream, router, stop).await,
+                Some(tls) => {
+                    match tokio::time::timeout(HEADERS_TIMEOUT, tls.accept(stream)).await {
+                        Ok(Ok(stream)) => serve_connection(stream, router, stop).await,
+                        Ok(Err(error)) => tracing::debug!(%error, "REST: no TLS session"),
+                        Err(_) => tracing::debug!("REST: a TLS session took too long to begin"),
+                    }
+                }
+            }
+            drop(slot);
+        });
     }
     drop(listener);
     connections.close();
@@ -68,7 +91,11 @@ pub(in crate::connect) async fn serve(listener: TcpListener, api: Api, stop: Can
     tracing::info!(in_time = ended, "REST stopped");
 }
 
-async fn serve_connection(stream: TcpStream, router: Router, stop: CancellationToken) {
+async fn serve_connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    router: Router,
+    stop: CancellationToken,
+) {
     let service = TowerToHyperService::new(router);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -1,17 +1,19 @@
 //! Kafka for the storage topics: clients, waiting for the brokers, creating topics as Kafka Connect does.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
-use rdkafka::ClientConfig;
+use anyhow::bail;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 use rdkafka::producer::FutureProducer;
+use rdkafka::{ClientConfig, ClientContext};
 
 use crate::config::{StorageTopic, WorkerConfig};
+use crate::kafka_client;
 
 /// One look at the cluster; short, so that a stop is heard and a broker that came up is seen soon.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(3);
@@ -26,45 +28,69 @@ const WRITE_TIMEOUT_MS: &str = "30000";
 /// What Kafka Connect replicates to, where there are that many brokers.
 const REPLICATION_WANTED: i32 = 3;
 
-/// Worker properties that name how to reach the cluster, and what librdkafka calls them.
-const CLIENT_PROPERTIES: [(&str, &str); 6] = [
-    ("security.protocol", "security.protocol"),
-    ("sasl.mechanism", "sasl.mechanism"),
-    ("client.dns.lookup", "client.dns.lookup"),
-    ("reconnect.backoff.ms", "reconnect.backoff.ms"),
-    ("reconnect.backoff.max.ms", "reconnect.backoff.max.ms"),
-    ("metadata.max.age.ms", "metadata.max.age.ms"),
-];
-
 /// What every client of the storage topics begins with.
 pub(super) fn client_config(worker: &WorkerConfig) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", &worker.bootstrap_servers).set("client.id", "relay-storage");
-    for (property, name) in CLIENT_PROPERTIES {
-        if let Some(value) = worker.properties.get(property) {
-            config.set(name, value);
-        }
+    for (name, value) in &worker.kafka_client {
+        config.set(name, value.expose());
     }
     config
 }
 
+/// A client, unless librdkafka refuses a setting. Its own words would show the value, which may be a password.
+pub(super) fn create<C: FromClientConfigAndContext<Told>>(
+    config: &ClientConfig,
+) -> anyhow::Result<C> {
+    C::from_config_and_context(config, Told::default()).map_err(|error| {
+        let reason = kafka_client::without_value(&error);
+        anyhow::anyhow!("Kafka's client refuses the worker's settings: {reason}")
+    })
+}
+
+/// Says in the log what librdkafka tells of a client: errors (a login that fails, a certificate that is not trusted) once,
+/// and again when another comes between.
+#[derive(Clone, Default)]
+pub(super) struct Told {
+    last: Arc<Mutex<String>>,
+}
+
+impl ClientContext for Told {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        // librdkafka retries by itself: what it says of brokers that are away is no error of the relay.
+        tracing::debug!(kafka.facility = facility, kafka.level = ?level, "librdkafka: {message}");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        // Behind it stands how long it took, which is never the same.
+        let what = reason.split(" (after ").next().unwrap_or(reason);
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if *last != what {
+            tracing::warn!(%error, "the storage topics are not reachable as they should be: {reason}");
+            what.clone_into(&mut last);
+        }
+    }
+}
+
+impl ConsumerContext for Told {}
+
 /// The producer of all storage records. The partitioner is Java's: otherwise a tombstone lands beside what it removes.
-pub(super) fn producer(worker: &WorkerConfig) -> anyhow::Result<FutureProducer> {
-    client_config(worker)
+pub(super) fn producer(worker: &WorkerConfig) -> anyhow::Result<FutureProducer<Told>> {
+    let mut config = client_config(worker);
+    config
         .set("acks", "all")
         .set("enable.idempotence", "true")
         .set("partitioner", "murmur2_random")
         .set("linger.ms", "0")
         .set("message.timeout.ms", WRITE_TIMEOUT_MS)
         // A configuration is at most a request body; this is plenty and keeps the idle process small.
-        .set("queue.buffering.max.kbytes", "8192")
-        .create()
-        .context("Kafka's client refuses the worker's settings")
+        .set("queue.buffering.max.kbytes", "8192");
+    create(&config)
 }
 
 /// What is known of the cluster once it answers.
 pub(super) struct Cluster {
-    admin: Arc<AdminClient<DefaultClientContext>>,
+    admin: Arc<AdminClient<Told>>,
     brokers: i32,
     /// Kafka's name of the cluster.
     pub(super) id: Option<String>,
@@ -73,14 +99,19 @@ pub(super) struct Cluster {
 impl Cluster {
     /// Waits for the brokers, for as long as it takes.
     pub(super) async fn wait(worker: &WorkerConfig) -> anyhow::Result<Self> {
-        let admin: AdminClient<_> = client_config(worker)
-            .create()
-            .context("Kafka's client refuses the worker's settings")?;
-        let admin = Arc::new(admin);
+        // Not the client for topics: that one tells nobody of a login that fails.
+        let watcher: Arc<BaseConsumer<Told>> = Arc::new(create(&client_config(worker))?);
         let mut looks = 0_u32;
-        let metadata = loop {
-            match metadata(&admin, None).await {
-                Ok(metadata) if !metadata.brokers().is_empty() => break metadata,
+        let brokers = loop {
+            let asked = Arc::clone(&watcher);
+            let look = tokio::task::spawn_blocking(move || {
+                let found = asked.fetch_metadata(None, METADATA_TIMEOUT);
+                // Whatever happened meanwhile is told to the client's context.
+                while asked.poll(Duration::ZERO).is_some() {}
+                found.map(|metadata| metadata.brokers().len())
+            });
+            match look.await? {
+                Ok(brokers) if brokers > 0 => break brokers,
                 Ok(_) => {}
                 Err(error) if looks.is_multiple_of(LOOKS_PER_LOG_LINE) => {
                     tracing::info!(
@@ -94,10 +125,10 @@ impl Cluster {
             looks = looks.wrapping_add(1);
             tokio::time::sleep(RETRY_DELAY).await;
         };
-        let brokers = i32::try_from(metadata.brokers().len()).unwrap_or(i32::MAX);
-        let asked = Arc::clone(&admin);
-        let id = move || asked.inner().fetch_cluster_id(METADATA_TIMEOUT);
+        let brokers = i32::try_from(brokers).unwrap_or(i32::MAX);
+        let id = move || watcher.client().fetch_cluster_id(METADATA_TIMEOUT);
         let id = tokio::task::spawn_blocking(id).await?;
+        let admin = Arc::new(create(&client_config(worker))?);
         Ok(Self { admin, brokers, id })
     }
 
@@ -171,10 +202,7 @@ impl Cluster {
 }
 
 /// librdkafka asks for metadata in the calling thread.
-async fn metadata(
-    admin: &Arc<AdminClient<DefaultClientContext>>,
-    topic: Option<&str>,
-) -> anyhow::Result<Metadata> {
+async fn metadata(admin: &Arc<AdminClient<Told>>, topic: Option<&str>) -> anyhow::Result<Metadata> {
     let (admin, topic) = (Arc::clone(admin), topic.map(str::to_owned));
     let ask = move || admin.inner().fetch_metadata(topic.as_deref(), METADATA_TIMEOUT);
     Ok(tokio::task::spawn_blocking(ask).await??)

@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
 use rdkafka::consumer::{Consumer, StreamConsumer};
 use rdkafka::error::KafkaError;
 use rdkafka::producer::{FutureProducer, FutureRecord};
@@ -15,7 +14,7 @@ use rdkafka::{Message, Offset, TopicPartitionList};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::kafka;
+use super::kafka::{self, Told};
 use crate::config::WorkerConfig;
 
 /// How long a write may take to come back to the reader, once the brokers have it.
@@ -37,8 +36,8 @@ pub(in crate::connect) enum WriteError {
 /// A storage topic that is followed.
 pub(super) struct TopicLog {
     topic: String,
-    producer: FutureProducer,
-    consumer: Arc<StreamConsumer>,
+    producer: FutureProducer<Told>,
+    consumer: Arc<StreamConsumer<Told>>,
     progress: watch::Receiver<Progress>,
     reader: JoinHandle<()>,
 }
@@ -56,12 +55,13 @@ impl TopicLog {
     /// Follows `topic` from its beginning; `apply` gets every record's key and value.
     pub(super) fn follow(
         worker: &WorkerConfig,
-        producer: FutureProducer,
+        producer: FutureProducer<Told>,
         topic: &str,
         partitions: i32,
         apply: impl FnMut(&[u8], Option<&[u8]>) + Send + 'static,
     ) -> anyhow::Result<Self> {
-        let consumer: StreamConsumer = kafka::client_config(worker)
+        let mut config = kafka::client_config(worker);
+        config
             // No group is joined and nothing is committed; librdkafka wants a name all the same.
             .set("group.id", format!("relay-storage-{}", worker.group_id))
             .set("enable.auto.commit", "false")
@@ -70,9 +70,8 @@ impl TopicLog {
             .set("isolation.level", "read_committed")
             // Compacted topics of small records: small buffers keep the idle process small.
             .set("queued.max.messages.kbytes", "1024")
-            .set("fetch.wait.max.ms", "500")
-            .create()
-            .context("Kafka's client refuses the worker's settings")?;
+            .set("fetch.wait.max.ms", "500");
+        let consumer: StreamConsumer<Told> = kafka::create(&config)?;
         let mut assignment = TopicPartitionList::new();
         for partition in 0..partitions {
             // Not `Beginning`: librdkafka would look for it and, with the leader not known yet, try again half a second
@@ -136,7 +135,7 @@ impl Drop for TopicLog {
 }
 
 /// Where each partition ends now; `None`: not known. Asking is quicker than reading: at its end, a read waits.
-fn ends(consumer: &StreamConsumer, topic: &str, partitions: usize) -> Vec<Option<i64>> {
+fn ends(consumer: &StreamConsumer<Told>, topic: &str, partitions: usize) -> Vec<Option<i64>> {
     let mut asked = TopicPartitionList::new();
     for partition in (0..).take(partitions) {
         // The logical offset in place of a time asks for the end.
@@ -155,7 +154,7 @@ fn ends(consumer: &StreamConsumer, topic: &str, partitions: usize) -> Vec<Option
 }
 
 async fn read(
-    consumer: Arc<StreamConsumer>,
+    consumer: Arc<StreamConsumer<Told>>,
     topic: String,
     report: watch::Sender<Progress>,
     mut apply: impl FnMut(&[u8], Option<&[u8]>) + Send + 'static,
