@@ -36,9 +36,12 @@ pub enum Decision {
 pub fn decide(error: &PipelineError) -> Decision {
     match error {
         PipelineError::Source(error) => decide_source(error),
-        PipelineError::Sink(SinkError::Producer { .. }) => {
-            Decision::Retry { backoff_max: BACKOFF_MAX }
-        }
+        // One who was fenced goes back to waiting for the slot, which the other one has.
+        PipelineError::Sink(
+            SinkError::Producer { .. }
+            | SinkError::Fenced { .. }
+            | SinkError::TransactionTimeout { .. },
+        ) => Decision::Retry { backoff_max: BACKOFF_MAX },
         PipelineError::Sink(SinkError::Record { .. } | SinkError::Configuration { .. })
         | PipelineError::Row { .. }
         | PipelineError::Progress(_) => Decision::Stop,
@@ -60,6 +63,7 @@ fn decide_source(error: &SourceError) -> Decision {
         | SourceError::Protocol(_)
         | SourceError::Decode(_)
         | SourceError::SlotUnusable { .. }
+        | SourceError::PositionUnusable(_)
         | SourceError::PublicationUnusable { .. } => Decision::Stop,
     }
 }
@@ -106,6 +110,16 @@ pub fn advice(error: &PipelineError) -> &'static str {
         PipelineError::Row { .. } => {
             "The row was not acknowledged, nothing is lost. Correct the connector's options (or the row), then \
              restart the task: POST /connectors/<name>/restart?includeTasks=true"
+        }
+        PipelineError::Source(SourceError::PositionUnusable(_)) => {
+            "The relay does not go on from there, because it would pass over events in silence. Find out what happened \
+             to the database and the slot. To go on without what is missing: PUT /connectors/<name>/stop, DELETE \
+             /connectors/<name>/offsets, PUT /connectors/<name>/resume; with snapshot.mode=always or a new slot and \
+             snapshot.mode=initial, outbox rows that are still there are published again"
+        }
+        PipelineError::Sink(SinkError::Fenced { .. } | SinkError::TransactionTimeout { .. }) => {
+            "Nothing of it is visible to readers of committed records, and nothing was acknowledged. Correct the cause, \
+             then restart the task: POST /connectors/<name>/restart?includeTasks=true"
         }
         PipelineError::Sink(_) => {
             "The record was not acknowledged, nothing is lost. Correct the topic or the producer's options, then \

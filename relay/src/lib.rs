@@ -16,6 +16,7 @@ pub mod sink;
 pub mod position;
 pub mod progress;
 pub mod provenance;
+pub mod slot_identity;
 pub mod source_offset;
 pub mod written;
 

@@ -1,8 +1,10 @@
 //! The sentence: source -> decode -> route -> convert -> sink -> acknowledge.
 
+mod commits;
 mod received;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pgoutput::{Lsn, Relation};
@@ -12,15 +14,18 @@ use tokio_util::sync::CancellationToken;
 use crate::connector_config::ConnectorConfig;
 use crate::events::{EventError, Events, Stage};
 use crate::position::Position;
-use crate::progress::{NotInFlight, Progress, Sequence};
+use crate::progress::{NotInFlight, Progress};
 use crate::provenance::Provenance;
 use crate::record::Record;
 use crate::sink::{Confirmation, Sink, SinkError};
+use crate::slot_identity::SlotIdentity;
 use crate::source::connection::Connection;
 use crate::source::relations::Relations;
 use crate::source::wal::{WalStream, now_us};
 use crate::source::{SourceError, slot::SystemIdentity};
-use crate::written::Reporter;
+use crate::source_offset::SourceOffset;
+use crate::written::{Reporter, Written};
+use commits::{Commits, More};
 
 /// The shortest time between two acknowledgements: ten a second cost nothing, and what a crash repeats is what was
 /// confirmed since the last one.
@@ -101,6 +106,11 @@ pub struct Pipeline<'c, S> {
     heartbeat_at: Option<Instant>,
     /// The last change that was published (or needed no record), and in which history of WAL.
     position: Position,
+    /// Where records and position are committed together.
+    commits: Option<Commits>,
+    /// The position that was stored when the stream began.
+    stored: Option<SourceOffset>,
+    system: SystemIdentity,
     reporter: Reporter,
     snapshot_taken: bool,
     acknowledged_lsn: Lsn,
@@ -115,7 +125,14 @@ pub struct Pipeline<'c, S> {
 
 impl<'c, S: Sink> Pipeline<'c, S> {
     /// Joins a sink to a connector's options.
-    pub fn new(config: &'c ConnectorConfig, sink: S, reporter: Reporter) -> Self {
+    /// What `stored` covers is not published again.
+    pub fn new(
+        config: &'c ConnectorConfig,
+        sink: S,
+        stored: Option<SourceOffset>,
+        written: Arc<Written>,
+    ) -> Self {
+        let reporter = Reporter::new(&config.name, stored.clone(), written);
         Self {
             config,
             events: Events::new(config),
@@ -128,6 +145,9 @@ impl<'c, S: Sink> Pipeline<'c, S> {
             ended_at: None,
             heartbeat_at: None,
             position: Position::default(),
+            commits: config.transactions.as_ref().map(|asked| Commits::new(asked.boundary)),
+            stored,
+            system: SystemIdentity::default(),
             reporter,
             snapshot_taken: false,
             acknowledged_lsn: Lsn::ZERO,
@@ -142,6 +162,7 @@ impl<'c, S: Sink> Pipeline<'c, S> {
     /// Prepares for a stream that begins: PostgreSQL sends again what was not acknowledged, and each relation anew.
     /// What this pipeline has published already is passed over, as long as it is the same history of WAL.
     pub fn begin(&mut self, identity: SystemIdentity, wal_end: Lsn, status_interval: Duration) {
+        self.system = identity.clone();
         self.position.begin(identity, wal_end);
         self.progress.begin();
         self.acknowledged_lsn = Lsn::ZERO;
@@ -181,18 +202,22 @@ impl<'c, S: Sink> Pipeline<'c, S> {
             let due = self.acknowledgement_due();
             let due = stopping.map_or(due, |(deadline, _)| deadline.min(due));
             let beat = self.heartbeat_at.filter(|_| room && stopping.is_none());
+            let commit = self.commit_due_at(stopping.is_some());
             // In this order, because: a stop must not wait behind a busy stream; an acknowledgement that is due
-            // keeps the connection alive; reading comes before waiting for confirmations, which each turn of the
-            // loop takes without waiting anyway.
+            // keeps the connection alive; reading comes before a commit, which takes what has arrived along, and before
+            // waiting for confirmations, which each turn of the loop takes without waiting anyway.
             tokio::select! {
                 biased;
                 () = stop.cancelled(), if stopping.is_none() => {
-                    let in_flight = self.progress.in_flight() as u64;
+                    let in_flight = self.in_flight() as u64;
                     stopping = Some((Instant::now() + drain_max, self.published - in_flight));
                 }
                 () = tokio::time::sleep_until(due) => self.acknowledge(wal).await?,
                 () = tokio::time::sleep_until(beat.unwrap_or(due)), if beat.is_some() => self.beat()?,
                 received = wal.fill(), if intake => received?,
+                () = tokio::time::sleep_until(commit.unwrap_or(due)), if commit.is_some() => {
+                    self.commit_where_due(More::NotNow, stopping.is_some());
+                }
                 () = self.sink.confirmed() => {}
             }
         }
@@ -207,7 +232,8 @@ impl<'c, S: Sink> Pipeline<'c, S> {
         loop {
             self.take_confirmations()?;
             self.publish_held();
-            if self.held.is_empty() && self.progress.in_flight() == 0 {
+            self.commit_without_position();
+            if self.held.is_empty() && self.in_flight() == 0 {
                 return Ok(());
             }
             self.sink.confirmed().await;
@@ -248,18 +274,30 @@ impl<'c, S: Sink> Pipeline<'c, S> {
         Ok(())
     }
 
-    /// Whether this history of WAL was streamed already: then its slot must still be there.
-    pub fn has_streamed(&self) -> bool {
-        self.position.is_set()
+    /// How far which history of WAL was streamed: its slot must still be there.
+    pub fn reached(&self) -> Option<(SystemIdentity, Lsn)> {
+        self.position.reached()
     }
 
     /// Compares the stored offset with where the slot stands.
     pub fn resume(&mut self, slot_lsn: Option<Lsn>, wal_end: Lsn) {
-        self.reporter.begin_stream(slot_lsn, wal_end);
+        self.reporter.begin_stream(slot_lsn, wal_end, self.identity());
+        self.expect_slot(slot_lsn);
+    }
+
+    /// What the positions of this stream are positions in.
+    fn identity(&self) -> Option<SlotIdentity> {
+        let SystemIdentity { system_id, timeline } = self.system.clone();
+        let (timeline, slot) = (timeline.parse().ok()?, self.config.slot.clone());
+        Some(SlotIdentity { system_id, timeline, slot, acknowledged_max: None })
     }
 
     /// A snapshot that found rows is published and confirmed.
     pub fn snapshot_completed(&mut self, lsn: Lsn, transaction_id: Option<u64>) {
+        if self.commits() && self.config.snapshot.mode.streams() {
+            // The stream that follows commits its own positions, and one that is told could come after them.
+            return;
+        }
         self.reporter.tell_snapshot(&self.progress, lsn, transaction_id);
     }
 
@@ -280,7 +318,7 @@ impl<'c, S: Sink> Pipeline<'c, S> {
 
     /// What a stop leaves behind when there is no stream to drain to.
     pub fn undrained(&self) -> Drained {
-        let left = self.progress.in_flight() + self.held.len();
+        let left = self.in_flight() + self.held.len();
         Drained { drained: 0, left, confirmed_lsn: self.acknowledged_lsn }
     }
 
@@ -305,7 +343,7 @@ impl<'c, S: Sink> Pipeline<'c, S> {
     /// Publishes records, as long as the sink has room.
     fn publish_held(&mut self) {
         while let Some(record) = self.held.pop_front_if(|record| self.sink.has_room(record)) {
-            let sequence: Sequence = self.progress.publish();
+            let sequence = self.number();
             self.published += 1;
             self.reporter.published(sequence, &record.topic, self.held.is_empty());
             self.sink.publish(sequence, record);
@@ -320,7 +358,7 @@ impl<'c, S: Sink> Pipeline<'c, S> {
         }
         if let Some(end_lsn) = self.ended_at.take() {
             self.transaction = None;
-            self.progress.complete(end_lsn);
+            self.handled(end_lsn);
             self.reporter.end_transaction(end_lsn);
         }
     }
@@ -344,6 +382,7 @@ impl<'c, S: Sink> Pipeline<'c, S> {
                 Err(error) => failure = failure.or(Some(error)),
             }
         }
+        self.note_commits();
         self.reporter.confirm(&self.progress);
         failure.map_or(Ok(()), |error| Err(error.into()))
     }
@@ -377,12 +416,17 @@ impl<'c, S: Sink> Pipeline<'c, S> {
     }
 
     fn has_room(&self) -> bool {
-        self.held.is_empty() && self.progress.in_flight() < IN_FLIGHT_MAX
+        // A commit is one number, and nothing is published beside it.
+        let in_flight_max = if self.commits() { 1 } else { IN_FLIGHT_MAX };
+        self.held.is_empty() && self.progress.in_flight() < in_flight_max
     }
 
     /// No transaction is half published, and every record is confirmed.
     fn is_drained(&self) -> bool {
-        self.transaction.is_none() && self.held.is_empty() && self.progress.in_flight() == 0
+        self.transaction.is_none()
+            && self.held.is_empty()
+            && self.progress.in_flight() == 0
+            && self.commits.as_ref().is_none_or(Commits::is_settled)
     }
 
     async fn finish(

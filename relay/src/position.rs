@@ -23,10 +23,10 @@ impl Position {
         }
     }
 
-    /// Whether changes of this history of WAL were handled.
+    /// Up to where changes of which history of WAL were handled.
     #[must_use]
-    pub fn is_set(&self) -> bool {
-        self.last.0 > Lsn::ZERO
+    pub fn reached(&self) -> Option<(SystemIdentity, Lsn)> {
+        (self.last.0 > Lsn::ZERO).then(|| (self.identity.clone(), self.last.0))
     }
 
     /// Moves to a change; false when it was handled before.

@@ -45,6 +45,12 @@ impl Progress {
         sequence
     }
 
+    /// The number of the record that will be published next.
+    #[must_use]
+    pub fn upcoming(&self) -> Sequence {
+        self.next_sequence()
+    }
+
     /// Everything up to `lsn` has been published, or needs no record: the end of a transaction, or the position of
     /// a keepalive that came outside of a transaction.
     pub fn complete(&mut self, lsn: Lsn) {

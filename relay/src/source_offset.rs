@@ -3,12 +3,15 @@
 //! Two rules of PostgreSQL's logical decoding stand behind all of it: transactions come in the order of their commits,
 //! and positions of changes grow within one transaction only.
 
+mod position_to_commit;
+
 use std::collections::BTreeMap;
 
 use pgoutput::Lsn;
 use serde::{Deserialize, Serialize};
 
 use crate::progress::Sequence;
+use crate::slot_identity::SlotIdentity;
 
 /// Topics that may wait to be told; a connector that writes to more tells the rest with their next records.
 const TOPICS_MAX: usize = 1_000;
@@ -43,6 +46,9 @@ pub struct SourceOffset {
     snapshot: Option<serde_json::Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     snapshot_completed: Option<bool>,
+    /// What it is a position in; the relay's own fields, after Debezium's.
+    #[serde(default, flatten, skip_serializing_if = "Option::is_none")]
+    identity: Option<SlotIdentity>,
 }
 
 impl SourceOffset {
@@ -66,6 +72,25 @@ impl SourceOffset {
             snapshot_completed: Some(true),
             ..Self::default()
         }
+    }
+
+    /// The offset of a stream that begins at a slot's position, before anything was published from it.
+    #[must_use]
+    pub fn at(lsn: Lsn, now_us: i64) -> Self {
+        let before = Some(lsn.as_u64().saturating_sub(1));
+        Self { lsn_proc: before, lsn: before, ts_usec: Some(now_us), ..Self::default() }
+    }
+
+    /// The same position, as one in this slot.
+    #[must_use]
+    pub fn with_identity(self, identity: Option<SlotIdentity>) -> Self {
+        Self { identity, ..self }
+    }
+
+    /// What it is a position in, where that was stored.
+    #[must_use]
+    pub const fn identity(&self) -> Option<&SlotIdentity> {
+        self.identity.as_ref()
     }
 
     /// Whether Debezium was stopped within its initial snapshot: it has made the slot, and not published every row.
@@ -137,6 +162,9 @@ impl Change {
 #[derive(Debug, Default)]
 pub struct OffsetTracker {
     stored: Option<SourceOffset>,
+    /// The offset that was stored at the start, for as long as nothing newer was published.
+    base: Option<SourceOffset>,
+    identity: Option<SlotIdentity>,
     skipped: u64,
     transaction: Transaction,
     last_commit: Option<Lsn>,
@@ -155,32 +183,62 @@ impl OffsetTracker {
     #[must_use]
     pub fn resuming(stored: Option<SourceOffset>) -> Self {
         let last_commit = stored.as_ref().and_then(|stored| stored.lsn_commit).map(Lsn::new);
-        Self { stored, last_commit, ..Self::default() }
+        Self { base: stored.clone(), stored, last_commit, ..Self::default() }
     }
 
-    /// A stream begins, of a server whose WAL ends at `wal_end`, from a slot that stands at `slot_lsn`.
-    pub fn begin(&mut self, slot_lsn: Option<Lsn>, wal_end: Lsn) -> Resumption {
+    /// A stream begins, of a server whose WAL ends at `wal_end`, from a slot that stands at `slot_lsn`; from now on
+    /// offsets are positions in `identity`.
+    pub fn begin(
+        &mut self,
+        slot_lsn: Option<Lsn>,
+        wal_end: Lsn,
+        identity: Option<SlotIdentity>,
+    ) -> Resumption {
         self.transaction = Transaction::default();
         self.at_lsn = (Lsn::ZERO, 0);
         self.change = None;
+        self.enter(identity, wal_end);
         let Some(furthest) = self.stored.as_ref().and_then(SourceOffset::furthest) else {
             return Resumption::AtSlot;
         };
         if furthest > wal_end {
-            self.stored = None;
-            self.last_commit = None;
+            (self.stored, self.base, self.last_commit) = (None, None, None);
             return Resumption::OfAnotherServer { stored: furthest };
         }
         match slot_lsn {
-            Some(slot) if slot > furthest => Resumption::BehindSlot { stored: furthest, slot },
+            // An offset that followed an idle slot names the byte before its position.
+            Some(slot) if slot.as_u64() > furthest.as_u64() + 1 => {
+                Resumption::BehindSlot { stored: furthest, slot }
+            }
             Some(slot) if slot < furthest => Resumption::AheadOfSlot { stored: furthest, slot },
             _ => Resumption::AtSlot,
         }
     }
 
-    /// A transaction begins.
-    pub fn begin_transaction(&mut self, xid: Option<u64>, commit_lsn: Lsn, commit_time_us: i64) {
+    /// In another history of WAL, positions of the one before mean nothing. Everything of it is confirmed by then.
+    fn enter(&mut self, identity: Option<SlotIdentity>, wal_end: Lsn) {
+        let history = |identity: &SlotIdentity| (identity.system_id.clone(), identity.timeline);
+        let is_other = self.identity.as_ref().map(history) != identity.as_ref().map(history);
+        let was_set_back = self.last_commit.is_some_and(|commit| commit > wal_end);
+        if self.identity.is_some() && (is_other || was_set_back) {
+            (self.last_commit, self.confirmed) = (None, None);
+            (self.waiting, self.latest) = (None, None);
+        }
+        self.identity = identity;
+    }
+
+    /// A transaction begins. True: its begin was told before, together with changes of it or all of them.
+    pub fn begin_transaction(
+        &mut self,
+        xid: Option<u64>,
+        commit_lsn: Lsn,
+        commit_time_us: i64,
+    ) -> bool {
         self.transaction = Transaction { xid, commit_lsn, commit_time_us, end_lsn: None };
+        let of_stored = |stored: &SourceOffset| {
+            stored.message_type.is_some() && stored.transaction_id == xid && xid.is_some()
+        };
+        self.is_covered() || self.stored.as_ref().is_some_and(of_stored)
     }
 
     /// A transaction was read to its end. Gives the number of changes that the stored offset covered, once: with the
@@ -215,14 +273,18 @@ impl OffsetTracker {
         self.at_lsn = (lsn, count);
         let (commit_before, transaction) = (self.last_commit, self.transaction);
         let change = Change { lsn, events_at_lsn: count, message_type, commit_before, transaction };
-        self.change = Some(change);
         let covered = self.is_covered() || self.is_covered_within(&change);
         self.skipped += u64::from(covered);
+        if !covered {
+            // One that is covered stands before the stored offset, which must not be pulled back to it.
+            self.change = Some(change);
+        }
         covered
     }
 
     /// Whether the transaction that is being read was committed before the stored offset's.
-    fn is_covered(&self) -> bool {
+    #[must_use]
+    pub fn is_covered(&self) -> bool {
         let Some(stored) = &self.stored else { return false };
         let commit_lsn = self.transaction.commit_lsn;
         // The end of a commit record is at least its start: a later transaction is never taken for an earlier one.
@@ -266,7 +328,7 @@ impl OffsetTracker {
     #[must_use]
     pub fn told(&self, confirmed_lsn: Lsn) -> Option<Told> {
         let change = self.confirmed?;
-        let offset = change.offset();
+        let offset = change.offset().with_identity(self.identity.clone());
         let moved = change.transaction.end_lsn.filter(|end| *end < confirmed_lsn);
         let moved = moved.map(|_| offset.moved_to(confirmed_lsn));
         Some(Told { offset, moved })
@@ -319,162 +381,4 @@ pub enum Resumption {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    /// Reads a transaction with changes at these positions; gives those that are new.
-    fn transaction(
-        tracker: &mut OffsetTracker,
-        xid: u32,
-        commit: u64,
-        changes: &[u64],
-    ) -> Vec<u64> {
-        tracker.begin_transaction(Some(xid.into()), Lsn::new(commit), 5);
-        let new = changes.iter().copied().filter(|lsn| !tracker.change(Lsn::new(*lsn), "INSERT"));
-        let new = new.collect();
-        tracker.end_transaction(Lsn::new(commit + 8));
-        new
-    }
-
-    fn resuming(stored: serde_json::Value) -> OffsetTracker {
-        OffsetTracker::resuming(Some(SourceOffset::from_json(&stored).unwrap()))
-    }
-
-    #[test]
-    fn offsets_are_written_byte_for_byte_as_debezium_does() {
-        let mut tracker = OffsetTracker::default();
-        transaction(&mut tracker, 7, 200, &[100]);
-        tracker.published(0, "t", true);
-        tracker.confirm(1);
-        let text = |told: Told| serde_json::to_string(&told.offset).unwrap();
-        assert_eq!(
-            text(tracker.told(Lsn::new(208)).unwrap()),
-            r#"{"lsn_proc":100,"lsn_events_processed":1,"messageType":"INSERT","lsn":100,"txId":7,"ts_usec":5}"#
-        );
-        transaction(&mut tracker, 8, 400, &[300, 300]);
-        tracker.published(1, "t", true);
-        tracker.confirm(2);
-        assert_eq!(
-            text(tracker.told(Lsn::new(408)).unwrap()),
-            r#"{"lsn_proc":300,"lsn_events_processed":2,"messageType":"INSERT","lsn_commit":208,"lsn":300,"txId":8,"ts_usec":5}"#
-        );
-        let snapshot = SourceOffset::of_snapshot(Lsn::new(9), Some(3), 4);
-        assert_eq!(
-            serde_json::to_string(&snapshot).unwrap(),
-            r#"{"last_snapshot_record":true,"lsn":9,"txId":3,"ts_usec":4,"snapshot":"INITIAL","snapshot_completed":true}"#
-        );
-    }
-
-    #[test]
-    fn an_offset_is_told_when_all_records_up_to_it_are_confirmed() {
-        let mut tracker = OffsetTracker::default();
-        for (sequence, lsn) in (0..5).zip([10, 20, 30, 40, 50]) {
-            tracker.begin_transaction(Some(1), Lsn::new(100), 0);
-            tracker.change(Lsn::new(lsn), "INSERT");
-            tracker.published(sequence, "t", true);
-        }
-        let told =
-            |tracker: &OffsetTracker| tracker.told(Lsn::ZERO).and_then(|told| told.offset.lsn);
-        assert_eq!(told(&tracker), None);
-        tracker.confirm(1);
-        assert_eq!(told(&tracker), Some(10));
-        tracker.confirm(4);
-        assert_eq!(
-            told(&tracker),
-            Some(10),
-            "one that is told early is wrong, one that is late is not"
-        );
-        tracker.confirm(5);
-        assert_eq!(told(&tracker), Some(50));
-    }
-
-    #[test]
-    fn a_change_with_several_records_is_told_when_its_last_one_is_confirmed() {
-        let mut tracker = OffsetTracker::default();
-        transaction(&mut tracker, 7, 200, &[100]);
-        tracker.published(0, "t", false);
-        tracker.published(1, "t", true);
-        tracker.confirm(1);
-        assert!(tracker.told(Lsn::ZERO).is_none());
-        tracker.confirm(2);
-        assert!(tracker.told(Lsn::ZERO).is_some());
-    }
-
-    #[test]
-    fn an_idle_slot_moves_the_offset_and_keeps_what_it_names() {
-        let mut tracker = OffsetTracker::default();
-        transaction(&mut tracker, 7, 200, &[100]);
-        tracker.published(0, "t", true);
-        tracker.confirm(1);
-        assert_eq!(tracker.told(Lsn::new(208)).unwrap().moved, None);
-        let moved = tracker.told(Lsn::new(1_000)).unwrap().moved.unwrap();
-        assert_eq!((moved.lsn_proc, moved.lsn, moved.lsn_commit), (Some(999), Some(100), None));
-        let mut resumed = OffsetTracker::resuming(Some(moved));
-        assert_eq!(transaction(&mut resumed, 7, 200, &[100]), [0; 0]);
-        assert_eq!(
-            transaction(&mut resumed, 8, 1_000, &[900]),
-            [900],
-            "it began before and ended after"
-        );
-    }
-
-    #[test]
-    fn what_debezium_has_published_beyond_the_slot_is_skipped() {
-        let stored = json!({"lsn_proc": 300, "lsn_events_processed": 1, "messageType": "INSERT",
-            "lsn_commit": 208, "lsn": 300, "txId": 8, "ts_usec": 5});
-        let mut tracker = resuming(stored);
-        let resumption = tracker.begin(Some(Lsn::new(208)), Lsn::new(9_999));
-        let expected = Resumption::AheadOfSlot { stored: Lsn::new(300), slot: Lsn::new(208) };
-        assert_eq!(resumption, expected);
-        assert_eq!(transaction(&mut tracker, 7, 200, &[100]), [0; 0], "committed before");
-        assert_eq!(transaction(&mut tracker, 8, 400, &[250, 300, 310]), [310], "the one it names");
-        // This one wrote before the stored change, and was committed after it.
-        assert_eq!(transaction(&mut tracker, 6, 500, &[90, 260, 450]), [90, 260, 450]);
-    }
-
-    #[test]
-    fn rows_that_share_a_position_are_counted() {
-        let mut tracker = resuming(json!({"lsn_proc": 300, "lsn_events_processed": 2,
-            "messageType": "INSERT", "lsn": 300, "txId": 8}));
-        assert_eq!(transaction(&mut tracker, 8, 400, &[300, 300, 300]), [300]);
-    }
-
-    #[test]
-    fn an_offset_by_hand_is_honoured_by_commits() {
-        let mut tracker = resuming(json!({"lsn": 300}));
-        assert_eq!(transaction(&mut tracker, 7, 200, &[100]), [0; 0]);
-        assert_eq!(transaction(&mut tracker, 8, 400, &[250, 350]), [250, 350]);
-    }
-
-    #[test]
-    fn an_offset_that_cannot_be_of_this_server_skips_nothing() {
-        let mut tracker = resuming(json!({"lsn": 5_000, "lsn_commit": 5_000}));
-        let resumption = tracker.begin(Some(Lsn::new(10)), Lsn::new(1_000));
-        assert_eq!(resumption, Resumption::OfAnotherServer { stored: Lsn::new(5_000) });
-        assert_eq!(transaction(&mut tracker, 7, 200, &[100]), [100]);
-    }
-
-    #[test]
-    fn an_offset_from_the_middle_of_a_snapshot_is_known() {
-        let within = |stored| SourceOffset::from_json(&stored).unwrap().is_within_snapshot();
-        assert!(within(json!({"lsn": 1, "snapshot": "INITIAL", "last_snapshot_record": false})));
-        assert!(within(json!({"lsn": 1, "snapshot": true})));
-        assert!(!within(json!({"lsn": 1, "snapshot": "INITIAL", "last_snapshot_record": true})));
-        assert!(!within(json!({"lsn": 1})));
-    }
-
-    #[test]
-    fn a_topic_is_told_once_it_is_confirmed_and_again_when_it_is_written_to_again() {
-        let mut tracker = OffsetTracker::default();
-        tracker.published(0, "a", true);
-        tracker.published(1, "b", true);
-        tracker.published(2, "a", true);
-        assert_eq!(tracker.take_topics(1), ["a"]);
-        assert_eq!(tracker.take_topics(3), ["b"]);
-        tracker.published(3, "b", true);
-        assert_eq!(tracker.take_topics(4), ["b"]);
-        assert_eq!(tracker.take_topics(4), [""; 0]);
-    }
-}
+mod tests;

@@ -8,6 +8,7 @@ use pgoutput::Lsn;
 use tokio::sync::Notify;
 
 use crate::progress::{Progress, Sequence};
+use crate::slot_identity::SlotIdentity;
 use crate::source::wal::{POSTGRES_EPOCH_US, now_us};
 use crate::source_offset::{OffsetTracker, Resumption, SourceOffset, Told};
 
@@ -88,6 +89,8 @@ pub struct Reporter {
     connector: String,
     tracker: OffsetTracker,
     written: Arc<Written>,
+    /// Positions are committed with the records; what is told here are topics alone.
+    commits: bool,
     /// Position of the message that is being handled.
     message_lsn: Lsn,
 }
@@ -96,13 +99,48 @@ impl Reporter {
     /// What `stored` covers is not published again; what is published is told to `written`.
     #[must_use]
     pub fn new(connector: &str, stored: Option<SourceOffset>, written: Arc<Written>) -> Self {
-        let tracker = OffsetTracker::resuming(stored);
-        Self { connector: connector.to_owned(), tracker, written, message_lsn: Lsn::ZERO }
+        let (connector, tracker) = (connector.to_owned(), OffsetTracker::resuming(stored));
+        Self { connector, tracker, written, commits: false, message_lsn: Lsn::ZERO }
+    }
+
+    /// Goes on from the position that was committed last: it is read back when no other producer can move it any more.
+    /// From now on positions are for the sink to commit, and none is told.
+    pub fn resume_committed(&mut self, committed: Option<SourceOffset>) {
+        self.commits = true;
+        self.tracker = OffsetTracker::resuming(committed);
+    }
+
+    /// The stored offset is of no use any more.
+    pub fn forget_stored(&mut self) {
+        self.tracker = OffsetTracker::resuming(None);
+    }
+
+    /// The offset that was told last.
+    #[must_use]
+    pub fn told(&self) -> Option<SourceOffset> {
+        self.written.offset()
     }
 
     /// Compares the stored offset with the slot that a stream is about to begin from, and says what follows.
-    pub fn begin_stream(&mut self, slot_lsn: Option<Lsn>, wal_end: Lsn) {
-        report(self.tracker.begin(slot_lsn, wal_end), &self.connector);
+    pub fn begin_stream(
+        &mut self,
+        slot_lsn: Option<Lsn>,
+        wal_end: Lsn,
+        identity: Option<SlotIdentity>,
+    ) {
+        report(self.tracker.begin(slot_lsn, wal_end, identity), &self.connector);
+    }
+
+    /// The position to commit where no transaction is open and everything before `lsn` is handled.
+    #[must_use]
+    pub fn position_at(&self, lsn: Lsn) -> SourceOffset {
+        self.tracker.position_at(lsn, now_us())
+    }
+
+    /// The position to commit within the transaction that is being read; none before a change of it was published.
+    #[must_use]
+    pub fn position_within(&self, lsn: Lsn) -> Option<SourceOffset> {
+        self.tracker.position_within(lsn)
     }
 
     /// A message is about to be handled.
@@ -110,10 +148,16 @@ impl Reporter {
         self.message_lsn = lsn;
     }
 
-    /// A transaction begins.
-    pub fn begin_transaction(&mut self, begin: &Begin) {
+    /// A transaction begins. True: its begin was told before.
+    pub fn begin_transaction(&mut self, begin: &Begin) -> bool {
         let commit_time_us = begin.commit_time_us.saturating_add(POSTGRES_EPOCH_US);
-        self.tracker.begin_transaction(Some(begin.xid.into()), begin.commit_lsn, commit_time_us);
+        self.tracker.begin_transaction(Some(begin.xid.into()), begin.commit_lsn, commit_time_us)
+    }
+
+    /// Whether the whole transaction that is being read was published before.
+    #[must_use]
+    pub fn is_covered(&self) -> bool {
+        self.tracker.is_covered()
     }
 
     /// A transaction was read to its end.
@@ -160,7 +204,8 @@ impl Reporter {
 
     /// Tells what is confirmed.
     pub fn tell(&mut self, progress: &Progress) {
-        if let Some(told) = self.tracker.told(progress.confirmed_lsn()) {
+        let told = self.tracker.told(progress.confirmed_lsn()).filter(|_| !self.commits);
+        if let Some(told) = told {
             self.written.tell_offset(told);
         }
         self.written.tell_topics(self.tracker.take_topics(progress.oldest_unconfirmed()));

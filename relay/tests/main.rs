@@ -7,6 +7,8 @@
 
 #[path = "it/database_tls.rs"]
 mod database_tls;
+#[path = "it/exactly_once.rs"]
+mod exactly_once;
 #[path = "it/kafka_sink.rs"]
 mod kafka_sink;
 #[path = "it/least_privilege.rs"]
@@ -17,6 +19,8 @@ mod messages;
 mod options_page;
 #[path = "it/outbox.rs"]
 mod outbox;
+#[path = "it/slot_identity.rs"]
+mod slot_identity;
 #[path = "it/stream.rs"]
 mod stream;
 #[path = "it/stream_metadata.rs"]
@@ -27,6 +31,8 @@ mod stream_publication;
 mod stream_slot;
 #[path = "it/stream_snapshot.rs"]
 mod stream_snapshot;
+#[path = "it/transactional_sink.rs"]
+mod transactional_sink;
 
 #[path = "it/connect_api.rs"]
 mod connect_api;

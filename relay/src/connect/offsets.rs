@@ -13,6 +13,9 @@ use super::task_records::{allows_topic_reset, tracks_topics};
 /// How long a task that was told to stop is waited for; it has a bound of its own, which is shorter by default.
 const STOP_WAIT: Duration = Duration::from_secs(20);
 
+/// What the names of the relay's own fields of an offset begin with.
+const OWN_FIELDS: &str = "relay_";
+
 /// What a caller wants a source partition's offset to be; `None` removes it.
 pub(super) type OffsetChange = (Value, Option<Value>);
 
@@ -24,7 +27,7 @@ impl Herder {
         let shown = offsets.of(name).filter(|(_, partition, _)| partition.is_object());
         let offset = |(_, partition, offset): (_, &Value, &Value)| ConnectorOffset {
             partition: partition.clone(),
-            offset: offset.clone(),
+            offset: as_debezium_has_it(offset),
         };
         Ok(ConnectorOffsets { offsets: shown.map(offset).collect() })
     }
@@ -106,6 +109,16 @@ impl Herder {
             false => Err(must_be_stopped(name)),
         }
     }
+}
+
+/// Without the relay's own fields, which say what the position is a position in: an operator who writes an offset back,
+/// or gives it to another connector, says where to go on.
+fn as_debezium_has_it(offset: &Value) -> Value {
+    let mut offset = offset.clone();
+    if let Value::Object(fields) = &mut offset {
+        fields.retain(|name, _| !name.starts_with(OWN_FIELDS));
+    }
+    offset
 }
 
 fn must_be_stopped(name: &str) -> ConnectError {

@@ -2,6 +2,7 @@
 
 mod database;
 mod database_tls;
+mod delivery;
 mod events;
 mod metadata;
 mod names;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 pub use database::DatabaseConfig;
 pub use database_tls::{ClientCertificate, DatabaseTls, TlsMode};
+pub use delivery::{Boundary, Transactions};
 pub use events::{EventConfig, Unreadable};
 pub use metadata::MetadataConfig;
 pub use names::is_postgres_connector;
@@ -81,6 +83,8 @@ pub struct ConnectorConfig {
     pub extended_headers: bool,
     /// `status.update.interval.ms`: the longest time between two acknowledgements.
     pub status_interval: Duration,
+    /// Exactly once: how records and position are written together. None: at least once.
+    pub transactions: Option<Transactions>,
     /// Properties of the connector's producer: the worker's, and `producer.override.*` over them.
     pub producer_overrides: BTreeMap<String, Secret>,
     /// Options that have no effect here, each with the reason; said in the log when the task starts.
@@ -119,6 +123,8 @@ impl ConnectorConfig {
         let converters =
             options.try_with(|properties| Converters::parse(properties, &worker.converters));
         let producer_overrides = producer::read(&mut options, worker);
+        let transactions =
+            delivery::read(&mut options, worker, &name, &topic_prefix, &producer_overrides);
         option_table::check_the_rest(&mut options);
         let remarks = options.finish()?;
         let (Some(chain), Some(converters)) = (chain, converters) else {
@@ -144,6 +150,7 @@ impl ConnectorConfig {
             value_modes,
             extended_headers,
             status_interval,
+            transactions,
             producer_overrides,
             remarks,
         })

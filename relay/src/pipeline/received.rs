@@ -5,6 +5,7 @@ use std::sync::Arc;
 use pgoutput::frame::Frame;
 use pgoutput::{LogicalMessage, Lsn, Message};
 
+use super::commits::More;
 use super::{Pipeline, PipelineError, Transaction};
 use crate::events::RowChange;
 use crate::provenance::Provenance;
@@ -29,13 +30,16 @@ impl<S: Sink> Pipeline<'_, S> {
                         Message::Relation(relation) => {
                             self.relations.learn(&relation, self.config).await?;
                         }
-                        message => self.handle(&message, data.start_lsn)?,
+                        message => {
+                            self.handle(&message, data.start_lsn)?;
+                            self.commit_where_due(More::MayFollow, stopping);
+                        }
                     }
                 }
                 Some(Frame::Keepalive(keepalive)) => {
                     // Within a transaction the position could lie behind changes that are still to come.
                     if self.transaction.is_none() {
-                        self.progress.complete(keepalive.wal_end);
+                        self.handled(keepalive.wal_end);
                     }
                     self.reply_requested |= keepalive.reply_requested;
                     self.requests_unanswered += u32::from(keepalive.reply_requested);
@@ -50,9 +54,9 @@ impl<S: Sink> Pipeline<'_, S> {
         match message {
             Message::Begin(begin) => {
                 let provenance = Provenance::of_transaction(begin, self.reporter.last_commit());
-                self.reporter.begin_transaction(begin);
+                let was_told = self.reporter.begin_transaction(begin);
                 // Where the stream is taken up again within a transaction, its begin was told before.
-                let is_new = self.position.advance(begin.commit_lsn, 0);
+                let is_new = self.position.advance(begin.commit_lsn, 0) && !was_told;
                 let provenance = Provenance { lsn, ..provenance };
                 self.transaction = Some(Transaction { provenance: provenance.clone(), changes: 0 });
                 if is_new {
@@ -68,6 +72,7 @@ impl<S: Sink> Pipeline<'_, S> {
             Message::Commit(commit) => {
                 if let Some(Transaction { provenance, .. }) = &self.transaction
                     && self.position.advance(provenance.commit_lsn, u64::MAX)
+                    && !self.reporter.is_covered()
                 {
                     let provenance = Provenance { lsn, ..provenance.clone() };
                     let made = self.events.transaction_ends(&provenance, &mut self.held);

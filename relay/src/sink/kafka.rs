@@ -120,7 +120,7 @@ impl Shared {
 }
 
 /// What a record weighs: both sides must come to the same number.
-fn weight(key: Option<&[u8]>, value: Option<&[u8]>) -> usize {
+pub(super) fn weight(key: Option<&[u8]>, value: Option<&[u8]>) -> usize {
     key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len)
 }
 
@@ -274,7 +274,7 @@ impl Sink for KafkaSink {
     }
 }
 
-fn headers(record: &Record) -> Option<OwnedHeaders> {
+pub(super) fn headers(record: &Record) -> Option<OwnedHeaders> {
     if record.headers.is_empty() {
         return None;
     }
@@ -289,7 +289,7 @@ fn headers(record: &Record) -> Option<OwnedHeaders> {
 ///
 /// # Errors
 /// When an override would weaken the guarantees.
-fn producer_config(
+pub(super) fn producer_config(
     bootstrap_servers: &str,
     overrides: &BTreeMap<String, Secret>,
 ) -> Result<ClientConfig, SinkError> {
@@ -357,7 +357,7 @@ fn java_property(name: &str) -> Option<&str> {
 }
 
 /// What an error of librdkafka means for the relay.
-fn refusal(error: &KafkaError, topic: &str) -> SinkError {
+pub(super) fn refusal(error: &KafkaError, topic: &str) -> SinkError {
     let code = error.rdkafka_error_code();
     let advice = match code {
         Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize) => {
@@ -415,7 +415,7 @@ const fn ends_the_producer(code: RDKafkaErrorCode) -> bool {
 }
 
 /// rdkafka's own text of a refused property shows the value, which may be a password.
-fn without_value(error: &KafkaError) -> String {
+pub(super) fn without_value(error: &KafkaError) -> String {
     match error {
         KafkaError::ClientConfig(_, _, key, _) => {
             format!("librdkafka does not take the property `{key}` or its value")

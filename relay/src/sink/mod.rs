@@ -8,12 +8,17 @@
 //! 4. Memory is bounded by the sink's own limits, whatever the destination does.
 //! 5. A record that the destination is likely to refuse (for its size) is not followed by another before its answer is
 //!    there, so that no later record of its key overtakes it. After any refusal the caller stops.
+//!
+//! A transactional sink confirms what belongs together at once, when [`Sink::commit`] has made it visible.
 
 pub mod kafka;
 pub mod memory;
+pub mod stored_position;
+pub mod transactional;
 
 use crate::progress::Sequence;
 use crate::record::Record;
+use crate::source_offset::SourceOffset;
 
 /// What the sink says of a record that it had taken.
 #[derive(Debug)]
@@ -41,12 +46,36 @@ pub enum SinkError {
         /// What librdkafka said.
         reason: String,
     },
+    /// Somebody else writes for this connector now.
+    #[error(
+        "another producer with the transactional.id \"{transactional_id}\" has taken over: {reason}; nothing of what \
+         this one had not committed is visible"
+    )]
+    Fenced {
+        /// The connector's.
+        transactional_id: String,
+        /// What librdkafka said.
+        reason: String,
+    },
+    /// A transaction took longer than Kafka lets it.
+    #[error("a Kafka transaction was not committed within its transaction.timeout.ms: {reason}")]
+    TransactionTimeout {
+        /// How large it was, and what to do.
+        reason: String,
+    },
     /// The sink cannot be set up as configured.
     #[error("the Kafka producer cannot be started: {reason}")]
     Configuration {
         /// What is wrong.
         reason: String,
     },
+}
+
+/// What a sink that keeps the position found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// The position that was committed last; none: nothing was yet.
+    pub position: Option<SourceOffset>,
 }
 
 /// A destination for records.
@@ -62,6 +91,26 @@ pub trait Sink {
 
     /// Appends the confirmations that there are, without waiting.
     fn take_confirmations(&mut self, confirmations: &mut Vec<Confirmation>);
+
+    /// Makes sure that nobody else writes for this connector, and gives the position that was committed last. `None`:
+    /// this sink confirms each record by itself, and keeps no position.
+    ///
+    /// # Errors
+    /// When the destination is away or does not allow it.
+    fn open(&mut self) -> impl Future<Output = Result<Option<Committed>, SinkError>> + Send {
+        std::future::ready(Ok(None))
+    }
+
+    /// Lets everything that was published since the last commit, and the position with it, become visible at once. It is
+    /// confirmed under this one number; until then there is no room for more.
+    fn commit(&mut self, _sequence: Sequence, _position: Option<&SourceOffset>) {}
+
+    /// Gives up what was published and not committed. It may block, for a bounded time.
+    fn close(self)
+    where
+        Self: Sized,
+    {
+    }
 
     /// Hands over, then waits until there is room again, everything is confirmed, or a record was refused; it may also
     /// return without a reason. Cancel safe.

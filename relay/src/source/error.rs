@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use pgoutput::DecodeError;
 
+use crate::slot_identity::Mismatch;
+
 /// An error that PostgreSQL reported.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ServerError {
@@ -113,6 +115,9 @@ pub enum SourceError {
         /// Why, and what to do.
         reason: String,
     },
+    /// The stored position says nothing about the slot that is there, or about its absence.
+    #[error(transparent)]
+    PositionUnusable(#[from] Box<Mismatch>),
     /// The publication cannot be used as it is.
     #[error("publication \"{publication}\" cannot be used: {reason}")]
     PublicationUnusable {

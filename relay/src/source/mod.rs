@@ -4,6 +4,7 @@ mod authentication;
 mod channel_binding;
 pub mod connection;
 mod error;
+pub mod history;
 pub mod publication;
 pub mod relations;
 pub mod server;

@@ -52,6 +52,7 @@ pub async fn run<S: Sink>(
     follow: Follow,
 ) -> Result<(), PipelineError> {
     let options = &connector.snapshot;
+    pipeline.open().await?;
     tokio::time::sleep(options.delay).await;
     let mut connection = Connection::open(&connector.database, Purpose::Snapshot).await?;
     let connection = &mut connection;

@@ -13,6 +13,8 @@ use crate::sink::Sink;
 pub enum Started {
     /// The slot is there and free: the stream begins.
     Stream,
+    /// The same, with a slot that was just made.
+    NewSlot,
     /// Nothing is streamed (`snapshot.mode=initial_only`).
     Nothing,
 }
@@ -98,10 +100,11 @@ pub async fn prepare<S: Sink>(
     if !mode.streams() {
         return Ok(Started::Nothing);
     }
-    if found != Found::Existing {
-        tracing::info!(slot.name = connector.slot, "replication slot created");
+    if found == Found::Existing {
+        return Ok(Started::Stream);
     }
-    Ok(Started::Stream)
+    tracing::info!(slot.name = connector.slot, "replication slot created");
+    Ok(Started::NewSlot)
 }
 
 fn plan(mode: SnapshotMode, slot: Found, earlier: Earlier) -> Plan {

@@ -9,7 +9,8 @@ use relay::config::WorkerConfig;
 use relay::connector_config::ConnectorConfig;
 use relay::record::Record;
 use relay::sink::memory::{MemorySink, MemorySinkControl};
-use relay::task::{self, TaskHandle, TaskState};
+use relay::source_offset::SourceOffset;
+use relay::task::{self, Beginning, TaskHandle, TaskState};
 use sqlx::{Connection, PgConnection};
 use testbed::{PostgresDatabase, eventually, servers, unique_name};
 
@@ -62,12 +63,25 @@ impl Outbox {
     }
 
     fn config(&self) -> Result<(Arc<ConnectorConfig>, Arc<WorkerConfig>)> {
-        let worker =
-            WorkerConfig { shutdown_timeout: Duration::from_secs(10), ..WorkerConfig::default() };
+        self.config_of(WorkerConfig::default())
+    }
+
+    fn config_of(&self, worker: WorkerConfig) -> Result<(Arc<ConnectorConfig>, Arc<WorkerConfig>)> {
+        let worker = WorkerConfig { shutdown_timeout: Duration::from_secs(10), ..worker };
         let Ok(connector) = ConnectorConfig::parse(&self.properties, &worker) else {
             bail!("the options are refused");
         };
         Ok((Arc::new(connector), Arc::new(worker)))
+    }
+
+    /// Starts the connector with the worker's Kafka.
+    pub(crate) fn start_to_kafka(
+        &self,
+        worker: &WorkerConfig,
+        stored: Option<SourceOffset>,
+    ) -> Result<TaskHandle> {
+        let (connector, worker) = self.config_of(worker.clone())?;
+        Ok(task::start(connector, worker, Beginning { stored, ..Beginning::default() }))
     }
 
     /// Starts the connector with a sink in memory.
@@ -79,6 +93,17 @@ impl Outbox {
         let (sink, control) = MemorySink::new(room, confirm_at_once);
         let (connector, worker) = self.config()?;
         Ok((task::start_with_sink(connector, worker, sink), control))
+    }
+
+    /// Starts the connector with a sink in memory, from a stored position.
+    pub(crate) fn start_with_stored(
+        &self,
+        stored: SourceOffset,
+    ) -> Result<(TaskHandle, MemorySinkControl)> {
+        let (sink, control) = MemorySink::new(100, true);
+        let (connector, worker) = self.config()?;
+        let beginning = Beginning { stored: Some(stored), ..Beginning::default() };
+        Ok((task::resume_with_sink(connector, worker, sink, beginning), control))
     }
 
     pub(crate) async fn execute(&mut self, sql: &str) -> Result<()> {

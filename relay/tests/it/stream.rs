@@ -6,7 +6,7 @@ use relay::task::TaskState;
 use sqlx::{Connection, PgConnection};
 use testbed::eventually;
 
-use crate::outbox::{DEADLINE, Outbox, keys, records, trace_of_failure};
+use crate::outbox::{DEADLINE, Outbox, keys, records, running, trace_of_failure};
 
 #[tokio::test]
 async fn a_row_becomes_a_record_with_topic_key_headers_and_plain_json() -> Result<()> {
@@ -291,7 +291,8 @@ async fn a_row_that_cannot_be_routed_stops_the_task_and_names_table_and_position
 async fn a_second_relay_stands_by_until_the_slot_is_free() -> Result<()> {
     let mut outbox = Outbox::new().await?;
     let (first, first_control) = outbox.start(100, true)?;
-    outbox.streaming().await?;
+    // The slot is active before, while it is made of that of the snapshot.
+    running(&first).await?;
     let (second, second_control) = outbox.start(100, true)?;
     outbox.emit("1").await?;
     records(&first_control, 1).await?;

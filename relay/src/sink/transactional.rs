@@ -1,0 +1,454 @@
+//! The Kafka sink of exactly-once mode: records and the position behind them in one Kafka transaction.
+//!
+//! A transaction is opened with its first record. It is committed when every record of it has been confirmed, which is
+//! counted here: librdkafka's own wait for that goes in steps of 100 ms. Opening, reading back and committing block, and
+//! run on the runtime's threads for such work.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::client::ClientContext;
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Message};
+use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::kafka::{headers, producer_config, refusal, weight, without_value};
+use super::{Committed, Confirmation, Sink, SinkError, stored_position};
+use crate::connector_config::Transactions;
+use crate::progress::Sequence;
+use crate::record::Record;
+use crate::secret::Secret;
+use crate::source_offset::SourceOffset;
+
+/// Records that may wait for their confirmation, and their bytes; a single record may be larger. As for the other sink.
+const IN_FLIGHT_RECORDS_MAX: usize = 12_000;
+const IN_FLIGHT_BYTES_MAX: usize = 6 << 20;
+
+/// How long the brokers may take to end what another producer of this name has left open.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// One attempt to commit; there are as many as fit into the transaction's timeout.
+const COMMIT_ATTEMPT: Duration = Duration::from_secs(10);
+
+/// Looks at whether the producer has put the last delivery away, and the time between two.
+const PUT_AWAY_LOOKS_MAX: u32 = 100;
+const PUT_AWAY_LOOK: Duration = Duration::from_micros(50);
+
+/// How long giving up a transaction may take.
+const ABORT_TIMEOUT: Duration = Duration::from_secs(3);
+
+type Transactional = ThreadedProducer<Deliveries>;
+
+/// A transactional producer as a sink.
+pub struct TransactionalSink {
+    producer: Arc<Transactional>,
+    shared: Arc<Shared>,
+    transactions: Transactions,
+    config: ClientConfig,
+    state: State,
+    /// Records in the open transaction.
+    records: u64,
+    confirmations: Vec<Confirmation>,
+}
+
+/// What the producer may be asked for.
+enum State {
+    /// Not opened yet.
+    Closed,
+    /// No transaction is open.
+    Ready,
+    /// Records may be added.
+    Open { since: Instant },
+    /// To be committed when everything is confirmed.
+    Closing { since: Instant, sequence: Sequence },
+    /// The commit is under way.
+    Committing { since: Instant, sequence: Sequence, running: JoinHandle<Result<(), KafkaError>> },
+    /// It cannot go on; another producer may.
+    Failed,
+}
+
+/// What the producer's thread tells the sink.
+#[derive(Default)]
+struct Shared {
+    refused: Mutex<Option<SinkError>>,
+    arrived: Notify,
+    in_flight_records: AtomicUsize,
+    in_flight_bytes: AtomicUsize,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Option<SinkError>> {
+        // Nothing panics while it is held.
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn in_flight(&self) -> usize {
+        self.in_flight_records.load(Ordering::Acquire)
+    }
+
+    /// One that is refused for its size takes the whole transaction with it: nothing overtakes it.
+    fn has_room(&self, bytes: usize) -> bool {
+        let records = self.in_flight();
+        let held = self.in_flight_bytes.load(Ordering::Relaxed);
+        records == 0 || (records < IN_FLIGHT_RECORDS_MAX && held + bytes <= IN_FLIGHT_BYTES_MAX)
+    }
+
+    fn taken(&self, bytes: usize) {
+        self.in_flight_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.in_flight_records.fetch_add(1, Ordering::Release);
+    }
+
+    /// True: who waits for room or for the end should look.
+    fn released(&self, bytes: usize) -> bool {
+        let before = self.in_flight_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        let records = self.in_flight_records.fetch_sub(1, Ordering::AcqRel) - 1;
+        let half = IN_FLIGHT_BYTES_MAX / 2;
+        let crosses_half = before > half && before.saturating_sub(bytes) <= half;
+        records == 0 || records == IN_FLIGHT_RECORDS_MAX / 2 || crosses_half
+    }
+}
+
+/// Receives librdkafka's delivery reports on the producer's thread.
+struct Deliveries {
+    shared: Arc<Shared>,
+}
+
+impl ClientContext for Deliveries {
+    fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, message: &str) {
+        // librdkafka retries by itself, and what ends a transaction comes back as an error of its own.
+        tracing::debug!(kafka.facility = facility, kafka.level = ?level, "librdkafka: {message}");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::warn!(error = %error, "Kafka is not reachable as it should be, retrying: {reason}");
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        let message = match result {
+            Ok(message) => message,
+            Err((error, message)) => {
+                let error = refusal(error, message.topic());
+                let mut refused = self.shared.lock();
+                // The refusal of a record ends the transaction, and with it the records behind: it is the one to tell.
+                if refused.is_none() || matches!(error, SinkError::Record { .. }) {
+                    *refused = Some(error);
+                }
+                drop(refused);
+                self.shared.arrived.notify_one();
+                message
+            }
+        };
+        if self.shared.released(weight(message.key(), message.payload())) {
+            self.shared.arrived.notify_one();
+        }
+    }
+}
+
+impl TransactionalSink {
+    /// Prepares a producer; nothing is asked of the brokers yet.
+    ///
+    /// # Errors
+    /// When librdkafka refuses a property, or one would weaken the guarantees.
+    pub fn start(
+        bootstrap_servers: &str,
+        overrides: &BTreeMap<String, Secret>,
+        transactions: &Transactions,
+    ) -> Result<Self, SinkError> {
+        if overrides.contains_key("transactional.id") {
+            let reason = "`producer.override.transactional.id` cannot be set: the name fences an older task of this \
+                          connector; remove it"
+                .to_owned();
+            return Err(SinkError::Configuration { reason });
+        }
+        let mut config = producer_config(bootstrap_servers, overrides)?;
+        config
+            .set("transactional.id", &transactions.transactional_id)
+            .set("transaction.timeout.ms", transactions.timeout.as_millis().to_string())
+            // librdkafka allows no record to outlive its transaction: the timeout of the one is that of the other.
+            .set("message.timeout.ms", transactions.timeout.as_millis().to_string());
+        let shared = Arc::new(Shared::default());
+        let context = Deliveries { shared: Arc::clone(&shared) };
+        let producer = ThreadedProducer::from_config_and_context(&config, context)
+            .map_err(|error| SinkError::Configuration { reason: without_value(&error) })?;
+        Ok(Self {
+            producer: Arc::new(producer),
+            shared,
+            transactions: transactions.clone(),
+            config,
+            state: State::Closed,
+            records: 0,
+            confirmations: Vec::new(),
+        })
+    }
+
+    fn begin(&mut self) -> Result<Instant, SinkError> {
+        match self.state {
+            State::Open { since } => Ok(since),
+            State::Failed => Err(SinkError::Producer { reason: "it has failed before".to_owned() }),
+            _ => {
+                let since = Instant::now();
+                self.producer.begin_transaction().map_err(|error| self.failure(&error, since))?;
+                self.records = 0;
+                self.state = State::Open { since };
+                Ok(since)
+            }
+        }
+    }
+
+    fn send(&self, record: &Record) -> Result<(), SinkError> {
+        let bytes = weight(record.key.as_deref(), record.value.as_deref());
+        let mut base = BaseRecord::<[u8], [u8], ()>::to(&record.topic);
+        base.key = record.key.as_deref();
+        base.payload = record.value.as_deref();
+        base.partition = record.partition;
+        base.timestamp = record.timestamp;
+        base.headers = headers(record);
+        // Counted before it is sent: its delivery may be told before `send` returns.
+        self.shared.taken(bytes);
+        let Err((error, _)) = self.producer.send(base) else { return Ok(()) };
+        self.shared.released(bytes);
+        match error.rdkafka_error_code() {
+            // The transaction is broken already: why, the deliveries of the records before tell.
+            Some(RDKafkaErrorCode::State) if self.shared.in_flight() > 0 => Ok(()),
+            Some(
+                RDKafkaErrorCode::State | RDKafkaErrorCode::Fatal | RDKafkaErrorCode::QueueFull,
+            ) => Err(self.failure(&error, self.since())),
+            _ => Err(refusal(&error, &record.topic)),
+        }
+    }
+
+    /// Publishes, in a transaction that is opened with its first record.
+    fn add(&mut self, record: &Record) -> Result<(), SinkError> {
+        self.begin()?;
+        self.send(record)
+    }
+
+    /// The record of a position, as Kafka Connect writes it.
+    fn position_record(&self, position: &SourceOffset) -> Result<Record, SinkError> {
+        let value = serde_json::to_vec(position).map_err(|error| SinkError::Configuration {
+            reason: format!("a position cannot be written: {error}"),
+        })?;
+        Ok(Record {
+            topic: self.transactions.offset_topic.clone(),
+            key: Some(self.transactions.offset_key.clone().into_bytes()),
+            value: Some(value),
+            ..Record::default()
+        })
+    }
+
+    /// Nothing more can be done with this producer.
+    fn fail(&mut self, error: SinkError, sequence: Sequence) {
+        self.state = State::Failed;
+        self.confirmations.push(Confirmation { sequence, outcome: Err(error) });
+        self.shared.arrived.notify_one();
+    }
+
+    fn since(&self) -> Instant {
+        match self.state {
+            State::Open { since }
+            | State::Closing { since, .. }
+            | State::Committing { since, .. } => since,
+            State::Closed | State::Ready | State::Failed => Instant::now(),
+        }
+    }
+
+    /// Starts the commit when everything is confirmed.
+    fn advance(&mut self) {
+        let State::Closing { since, sequence } = self.state else { return };
+        if self.shared.in_flight() > 0 || self.shared.lock().is_some() {
+            return;
+        }
+        let producer = Arc::clone(&self.producer);
+        let until = since + self.transactions.timeout;
+        let running = tokio::task::spawn_blocking(move || commit(&producer, until));
+        self.state = State::Committing { since, sequence, running };
+    }
+
+    fn ended(&mut self, outcome: Result<(), SinkError>, sequence: Sequence) {
+        self.state = if outcome.is_ok() { State::Ready } else { State::Failed };
+        self.confirmations.push(Confirmation { sequence, outcome });
+    }
+
+    /// What an error of the producer means; `since`: when the transaction was opened.
+    fn failure(&self, error: &KafkaError, since: Instant) -> SinkError {
+        let (code, reason) = match self.producer.client().fatal_error() {
+            Some((code, reason)) => (Some(code), reason),
+            None => (error.rdkafka_error_code(), error.to_string()),
+        };
+        if since.elapsed() >= self.transactions.timeout {
+            let reason = format!(
+                "{} records in {} s ({reason}). Nothing of it is visible. If Kafka was not away, raise \
+                 producer.override.transaction.timeout.ms (and transaction.max.timeout.ms of the brokers), or let \
+                 transaction.boundary be poll, with which a large database transaction is published in parts",
+                self.records,
+                since.elapsed().as_secs()
+            );
+            return SinkError::TransactionTimeout { reason };
+        }
+        match code {
+            Some(
+                RDKafkaErrorCode::Fenced
+                | RDKafkaErrorCode::ProducerFenced
+                | RDKafkaErrorCode::InvalidProducerEpoch,
+            ) => {
+                let transactional_id = self.transactions.transactional_id.clone();
+                SinkError::Fenced { transactional_id, reason }
+            }
+            Some(
+                RDKafkaErrorCode::TransactionalIdAuthorizationFailed
+                | RDKafkaErrorCode::ClusterAuthorizationFailed
+                | RDKafkaErrorCode::InvalidTransactionTimeout,
+            ) => SinkError::Configuration {
+                reason: format!(
+                    "{reason}; grant WRITE and DESCRIBE on the transactional id \"{}\", and let \
+                     transaction.timeout.ms be within the brokers' transaction.max.timeout.ms",
+                    self.transactions.transactional_id
+                ),
+            },
+            _ => SinkError::Producer { reason },
+        }
+    }
+
+    fn read(&self) -> impl FnOnce() -> Result<Option<Vec<u8>>, SinkError> + Send + use<> {
+        let (config, transactions) = (self.config.clone(), self.transactions.clone());
+        move || stored_position::read(&config, &transactions.offset_topic, &transactions.offset_key)
+    }
+}
+
+/// Commits, again where the brokers ask for that, as long as the transaction may be open.
+fn commit(producer: &Transactional, until: Instant) -> Result<(), KafkaError> {
+    // The last delivery was told, and may not be put away yet: a flush that finds it there waits for 100 ms.
+    for _ in 0..PUT_AWAY_LOOKS_MAX {
+        if producer.in_flight_count() == 0 {
+            break;
+        }
+        std::thread::park_timeout(PUT_AWAY_LOOK);
+    }
+    loop {
+        match producer.commit_transaction(COMMIT_ATTEMPT) {
+            Err(KafkaError::Transaction(error))
+                if error.is_retriable() && Instant::now() < until => {}
+            done => return done,
+        }
+    }
+}
+
+fn panicked() -> SinkError {
+    SinkError::Producer { reason: "a call of Kafka's client panicked; see the log".to_owned() }
+}
+
+impl Sink for TransactionalSink {
+    async fn open(&mut self) -> Result<Option<Committed>, SinkError> {
+        let (producer, begun) = (Arc::clone(&self.producer), Instant::now());
+        let init = move || producer.init_transactions(OPEN_TIMEOUT);
+        let opened = tokio::task::spawn_blocking(init).await.map_err(|_| panicked())?;
+        opened.map_err(|error| self.failure(&error, Instant::now()))?;
+        // Only now: before, the one who wrote until now could still move it.
+        let stored = tokio::task::spawn_blocking(self.read()).await.map_err(|_| panicked())??;
+        let unreadable = |error: serde_json::Error| SinkError::Configuration {
+            reason: format!(
+                "the position that is stored for the connector cannot be read: {error}; stop the connector, correct or \
+                 delete its offsets (PATCH or DELETE /connectors/<name>/offsets), and resume it"
+            ),
+        };
+        let position = stored.map(|stored| serde_json::from_slice(&stored)).transpose();
+        self.state = State::Ready;
+        let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let transactional_id = &self.transactions.transactional_id;
+        tracing::info!(kafka.transactional_id = transactional_id, took_ms, "transactions are open");
+        Ok(Some(Committed { position: position.map_err(unreadable)? }))
+    }
+
+    fn has_room(&self, record: &Record) -> bool {
+        let may_add = matches!(self.state, State::Ready | State::Open { .. });
+        let bytes = weight(record.key.as_deref(), record.value.as_deref());
+        may_add && self.shared.has_room(bytes) && self.shared.lock().is_none()
+    }
+
+    fn publish(&mut self, sequence: Sequence, record: Record) {
+        if record.topic == self.transactions.offset_topic {
+            let (topic, reason) = (record.topic, "it holds the positions".to_owned());
+            return self.fail(SinkError::Record { topic, reason }, sequence);
+        }
+        match self.add(&record) {
+            Ok(()) => self.records += 1,
+            Err(error) => self.fail(error, sequence),
+        }
+    }
+
+    fn hand_over(&mut self) {}
+
+    fn commit(&mut self, sequence: Sequence, position: Option<&SourceOffset>) {
+        let begun = self.begin().and_then(|since| {
+            let record = position.map(|position| self.position_record(position)).transpose()?;
+            record.map_or(Ok(()), |record| self.send(&record)).map(|()| since)
+        });
+        match begun {
+            Ok(since) => self.state = State::Closing { since, sequence },
+            Err(error) => return self.fail(error, sequence),
+        }
+        self.advance();
+    }
+
+    fn take_confirmations(&mut self, confirmations: &mut Vec<Confirmation>) {
+        self.advance();
+        let since = self.since();
+        if let Some(error) = self.shared.lock().take() {
+            self.state = State::Failed;
+            // librdkafka tells the end of a producer with each record that it took along.
+            let outcome = match (error, self.producer.client().fatal_error()) {
+                (error @ SinkError::Record { .. }, None) => error,
+                (_, Some((code, _))) => self.failure(&KafkaError::MessageProduction(code), since),
+                (SinkError::Producer { reason }, None)
+                    if since.elapsed() >= self.transactions.timeout =>
+                {
+                    let timed_out = RDKafkaErrorCode::MessageTimedOut;
+                    tracing::debug!("a record was not delivered in time: {reason}");
+                    self.failure(&KafkaError::MessageProduction(timed_out), since)
+                }
+                (error, None) => error,
+            };
+            self.confirmations.push(Confirmation { sequence: 0, outcome: Err(outcome) });
+        }
+        confirmations.append(&mut self.confirmations);
+    }
+
+    async fn confirmed(&mut self) {
+        self.advance();
+        if !self.confirmations.is_empty() {
+            return;
+        }
+        let State::Committing { since, sequence, running } = &mut self.state else {
+            // A permit is kept when the notification comes before this wait.
+            return self.shared.arrived.notified().await;
+        };
+        let (since, sequence) = (*since, *sequence);
+        let ended = running.await;
+        let outcome = match ended {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(self.failure(&error, since)),
+            Err(_) => Err(panicked()),
+        };
+        self.ended(outcome, sequence);
+    }
+
+    fn close(self) {
+        // What is left open holds back readers of committed records until it times out.
+        if matches!(self.state, State::Open { .. } | State::Closing { .. } | State::Failed)
+            && let Err(error) = self.producer.abort_transaction(ABORT_TIMEOUT)
+        {
+            tracing::debug!(%error, "the transaction was not given up; the next producer ends it");
+        }
+    }
+}

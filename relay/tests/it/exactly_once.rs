@@ -1,0 +1,274 @@
+//! Exactly once: what a reader of committed records sees when tasks are killed, on a real PostgreSQL and a real Kafka.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use relay::config::{StorageTopic, WorkerConfig};
+use relay::task::TaskHandle;
+use serde_json::Value;
+use testbed::{eventually, servers, topic, unique_name};
+
+use crate::outbox::{DEADLINE, Outbox, running};
+
+/// An outbox whose connector delivers exactly once to a topic of its own.
+pub(crate) struct Stage {
+    pub(crate) outbox: Outbox,
+    pub(crate) worker: WorkerConfig,
+    pub(crate) kafka: &'static str,
+    pub(crate) topic: String,
+    pub(crate) offsets: String,
+}
+
+impl Stage {
+    pub(crate) async fn new() -> Result<Self> {
+        let kafka = servers().await?.bootstrap_servers();
+        let name = unique_name("once");
+        let (topic, offsets) = (format!("Order_{name}"), format!("{name}_offsets"));
+        topic::create(kafka, &topic, 1).await?;
+        topic::create(kafka, &offsets, 1).await?;
+        let outbox = Outbox::new()
+            .await?
+            .with("exactly.once.support", "required")
+            .with("transforms.outbox.route.topic.replacement", &topic);
+        let worker = WorkerConfig {
+            bootstrap_servers: kafka.to_owned(),
+            group_id: name,
+            offset_topic: StorageTopic { name: offsets.clone(), ..StorageTopic::default() },
+            offset_flush_interval: Duration::from_secs(60),
+            ..WorkerConfig::default()
+        };
+        Ok(Self { outbox, worker, kafka, topic, offsets })
+    }
+
+    pub(crate) fn with(mut self, option: &str, value: &str) -> Self {
+        self.outbox = self.outbox.with(option, value);
+        self
+    }
+
+    pub(crate) fn start(&self) -> Result<TaskHandle> {
+        self.outbox.start_to_kafka(&self.worker, None)
+    }
+
+    /// One transaction of the database with rows of these ids.
+    pub(crate) async fn emit(&mut self, ids: std::ops::RangeInclusive<usize>) -> Result<()> {
+        let (first, last) = (ids.start(), ids.end());
+        self.outbox
+            .execute(&format!(
+                "begin; insert into inventory.outboxevent (aggregatetype, aggregateid, type, payload) \
+                 select 'Order', id, 'OrderCreated', '{{}}' from generate_series({first}, {last}) id; \
+                 delete from inventory.outboxevent; commit"
+            ))
+            .await
+    }
+
+    /// The keys that a reader of committed records sees.
+    pub(crate) async fn committed(&self) -> Result<Vec<usize>> {
+        let records = topic::read(self.kafka, &self.topic).await?;
+        records.iter().map(|record| Ok(record.key_text().parse()?)).collect()
+    }
+
+    pub(crate) async fn until_committed(&self, count: usize) -> Result<Vec<usize>> {
+        eventually(&format!("{count} committed records"), DEADLINE, || async {
+            let committed = self.committed().await?;
+            Ok((committed.len() >= count).then_some(committed))
+        })
+        .await
+    }
+
+    /// The positions that were committed, the last one at the end.
+    pub(crate) async fn positions(&self) -> Result<Vec<Value>> {
+        let records = topic::read(self.kafka, &self.offsets).await?;
+        let value = |record: &topic::Record| Ok(serde_json::from_str(&record.value_text())?);
+        records.iter().map(value).collect()
+    }
+
+    pub(crate) async fn position(&self) -> Result<Value> {
+        self.positions().await?.pop().context("no position is stored")
+    }
+
+    async fn check(&self, expected: usize) -> Result<()> {
+        let committed = self.until_committed(expected).await?;
+        assert_eq!(committed, (1..=expected).collect::<Vec<_>>());
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_of_committed_records_sees_each_event_once_whenever_the_task_is_killed()
+-> Result<()> {
+    let mut stage = Stage::new().await?;
+    let task = stage.start()?;
+    running(&task).await?;
+    task.abandon();
+    let mut emitted = 0;
+    for kill in 0..8_usize {
+        let task = stage.start()?;
+        let end = emitted + 120;
+        while emitted < end {
+            // Transactions of one and of several rows; in each life the task dies behind another number of them.
+            let rows = 1 + emitted % 3;
+            stage.emit(emitted + 1..=emitted + rows).await?;
+            emitted += rows;
+            if kill % 2 == 0 && emitted + 7 * kill > end {
+                break;
+            }
+        }
+        if kill % 3 != 0 {
+            stage.until_committed(emitted - kill * 10).await?;
+        }
+        task.abandon();
+    }
+    let task = stage.start()?;
+    stage.check(emitted).await?;
+    assert!(task.stop().await);
+    // A stop leaves the slot where the position is: nothing comes again, and nothing is refused.
+    let task = stage.start()?;
+    running(&task).await?;
+    stage.emit(emitted + 1..=emitted + 1).await?;
+    stage.check(emitted + 1).await?;
+    task.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_database_transaction_is_published_in_parts_and_each_row_once() -> Result<()> {
+    const ROWS: usize = 30_000;
+    let mut stage = Stage::new().await?;
+    let task = stage.start()?;
+    running(&task).await?;
+    stage.emit(1..=ROWS).await?;
+    stage.until_committed(1).await?;
+    task.abandon();
+    let task = stage.start()?;
+    stage.check(ROWS).await?;
+    task.stop().await;
+    let parts: BTreeSet<u64> =
+        stage.positions().await?.iter().filter_map(|position| position["lsn"].as_u64()).collect();
+    assert!(parts.len() >= ROWS / 10_000, "{parts:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_database_transaction_is_one_kafka_transaction() -> Result<()> {
+    for (boundary, is_each) in [("connector", true), ("poll", false)] {
+        let mut stage = Stage::new().await?.with("transaction.boundary", boundary);
+        let task = stage.start()?;
+        running(&task).await?;
+        // The slot is known from now on.
+        stage.emit(1..=1).await?;
+        stage.until_committed(1).await?;
+        task.stop().await;
+        for first in (2..=11).step_by(2) {
+            stage.emit(first..=first + 1).await?;
+        }
+        let task = stage.start()?;
+        stage.check(11).await?;
+        task.stop().await;
+        let positions = stage.positions().await?;
+        let transactions: BTreeSet<u64> =
+            positions.iter().filter_map(|position| position["txId"].as_u64()).collect();
+        let all = 6;
+        assert!(
+            if is_each { transactions.len() == all } else { transactions.len() < all },
+            "{boundary}: {positions:?}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_are_visible_after_the_interval() -> Result<()> {
+    const INTERVAL: Duration = Duration::from_millis(1_500);
+    let mut stage = Stage::new()
+        .await?
+        .with("transaction.boundary", "interval")
+        .with("transaction.boundary.interval.ms", "1500");
+    let task = stage.start()?;
+    running(&task).await?;
+    let begun = Instant::now();
+    stage.emit(1..=1).await?;
+    stage.emit(2..=2).await?;
+    let visible = stage.until_committed(1).await?;
+    assert_eq!(visible, [1, 2], "both are in one transaction");
+    assert!(begun.elapsed() >= INTERVAL, "{:?}", begun.elapsed());
+    task.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_position_decides_when_the_slot_has_not_heard_of_it() -> Result<()> {
+    let mut stage = Stage::new().await?;
+    let task = stage.start()?;
+    running(&task).await?;
+    stage.emit(1..=1).await?;
+    stage.until_committed(1).await?;
+    task.stop().await;
+    let (slot, early) = (stage.outbox.slot.clone(), format!("{}_early", stage.outbox.slot));
+    stage
+        .outbox
+        .execute(&format!("select pg_copy_logical_replication_slot('{slot}', '{early}')"))
+        .await?;
+    stage.emit(2..=20).await?;
+    let task = stage.start()?;
+    stage.until_committed(20).await?;
+    task.stop().await;
+    // The slot as a crash would have left it, with what was published already before it.
+    stage
+        .outbox
+        .execute(&format!(
+            "select pg_drop_replication_slot('{slot}'); \
+             select pg_copy_logical_replication_slot('{early}', '{slot}'); \
+             select pg_drop_replication_slot('{early}')"
+        ))
+        .await?;
+    stage.emit(21..=21).await?;
+    let task = stage.start()?;
+    stage.check(21).await?;
+    task.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_an_initial_snapshot_are_visible_together_and_once() -> Result<()> {
+    let mut stage = Stage::new().await?;
+    for id in 1..=3 {
+        stage.outbox.keep("inventory.outboxevent", &[&id.to_string()]).await?;
+    }
+    let task = stage.start()?;
+    stage.check(3).await?;
+    running(&task).await?;
+    task.abandon();
+    let task = stage.start()?;
+    stage.outbox.keep("inventory.outboxevent", &["4"]).await?;
+    stage.check(4).await?;
+    task.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_position_of_an_idle_slot_is_stored_before_it_is_acknowledged() -> Result<()> {
+    let mut stage = Stage::new().await?;
+    let task = stage.start()?;
+    running(&task).await?;
+    for id in 0..50 {
+        stage.outbox.execute(&format!("insert into inventory.other values ({id}, 'x')")).await?;
+    }
+    let end = stage.outbox.wal_end().await?;
+    stage.outbox.until_acknowledged(&end).await?;
+    let stored = stage.position().await?["relay_lsn_flush"].as_u64().context("no bound")?;
+    let beyond = format!(
+        "select confirmed_flush_lsn > '0/0'::pg_lsn + {stored} from pg_replication_slots \
+         where slot_name = '{}'",
+        stage.outbox.slot
+    );
+    // Read in this order, the slot may have moved on, and the position with it: then it is read again.
+    let is_beyond = stage.outbox.value(&beyond).await?;
+    if is_beyond.as_deref() == Some("true") {
+        let later = stage.position().await?["relay_lsn_flush"].as_u64().context("no bound")?;
+        assert!(later > stored, "acknowledged beyond the stored position");
+    }
+    assert!(stage.committed().await?.is_empty());
+    task.stop().await;
+    Ok(())
+}
