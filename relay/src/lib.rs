@@ -20,6 +20,7 @@ pub mod slot_identity;
 pub mod source_offset;
 pub mod written;
 
+pub mod failpoint;
 pub mod failure;
 pub mod pipeline;
 pub mod task;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use relay::config::WorkerConfig;
 use relay::connect::{self, LogLevels};
+use relay::failpoint;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
 
 fn run() -> anyhow::Result<()> {
     let worker = Arc::new(WorkerConfig::from_environment()?);
+    failpoint::arm(&worker.environment)?;
     let log_levels = LogLevels::install(&worker)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::connector_config::ConnectorConfig;
 use crate::events::{EventError, Events, Stage};
+use crate::failpoint::{self, Step};
 use crate::position::Position;
 use crate::progress::{NotInFlight, Progress};
 use crate::provenance::Provenance;
@@ -343,10 +344,12 @@ impl<'c, S: Sink> Pipeline<'c, S> {
     /// Publishes records, as long as the sink has room.
     fn publish_held(&mut self) {
         while let Some(record) = self.held.pop_front_if(|record| self.sink.has_room(record)) {
+            failpoint::reached(Step::BeforePublish);
             let sequence = self.number();
             self.published += 1;
             self.reporter.published(sequence, &record.topic, self.held.is_empty());
             self.sink.publish(sequence, record);
+            failpoint::reached(Step::AfterPublish);
         }
         self.complete_transaction();
     }
@@ -376,7 +379,10 @@ impl<'c, S: Sink> Pipeline<'c, S> {
         let mut failure: Option<SinkError> = None;
         for confirmation in self.confirmations.drain(..) {
             match confirmation.outcome {
-                Ok(()) => self.progress.confirm(confirmation.sequence)?,
+                Ok(()) => {
+                    self.progress.confirm(confirmation.sequence)?;
+                    failpoint::reached(Step::AfterConfirm);
+                }
                 // The refusal of a record ends the producer, and with it the records behind: it is the one to tell.
                 Err(error @ SinkError::Record { .. }) => failure = Some(error),
                 Err(error) => failure = failure.or(Some(error)),
@@ -400,8 +406,10 @@ impl<'c, S: Sink> Pipeline<'c, S> {
 
     async fn acknowledge(&mut self, wal: &mut WalStream) -> Result<(), PipelineError> {
         let confirmed_lsn = self.progress.confirmed_lsn();
-        if confirmed_lsn > self.acknowledged_lsn {
+        let is_new = confirmed_lsn > self.acknowledged_lsn;
+        if is_new {
             self.requests_unanswered = 0;
+            failpoint::reached(Step::BeforeAcknowledge);
         }
         if self.requests_unanswered > REQUESTS_MAX && self.progress.in_flight() > 0 {
             let address = wal.address().to_owned();
@@ -412,6 +420,9 @@ impl<'c, S: Sink> Pipeline<'c, S> {
         self.acknowledged_at = Instant::now();
         self.reply_requested = false;
         self.reporter.tell(&self.progress);
+        if is_new {
+            failpoint::reached(Step::AfterAcknowledge);
+        }
         Ok(())
     }
 

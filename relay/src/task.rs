@@ -12,6 +12,8 @@ use tokio_util::sync::CancellationToken;
 use self::run::{Past, Run};
 use crate::config::WorkerConfig;
 use crate::connector_config::ConnectorConfig;
+use crate::failpoint;
+use crate::sink::hasty::HastySink;
 use crate::sink::kafka::KafkaSink;
 use crate::sink::transactional::TransactionalSink;
 use crate::sink::{Sink, SinkError};
@@ -75,6 +77,10 @@ pub fn start(
         return start_with(connector, worker, beginning, make);
     }
     let make_sink = move || KafkaSink::start(&bootstrap_servers, &overrides);
+    if failpoint::acknowledges_early() {
+        let make_sink = move || make_sink().map(HastySink::new);
+        return start_with(connector, worker, beginning, make_sink);
+    }
     start_with(connector, worker, beginning, make_sink)
 }
 

@@ -316,6 +316,7 @@ fn client_config(config: &Config) -> ClientConfig {
         .set("allow.auto.create.topics", "false")
         .set("topic.metadata.refresh.interval.ms", "1000")
         .set("reconnect.backoff.max.ms", kafka::RECONNECT_DELAY_MAX_MILLIS)
+        .set("socket.timeout.ms", kafka::ANSWER_TIMEOUT_MILLIS)
         // Bounds the memory for messages that wait for their turn. Kilobytes.
         .set("queued.max.messages.kbytes", "8192");
     client

@@ -16,6 +16,9 @@ use crate::backoff::Backoff;
 const METADATA_TIMEOUT: Duration = Duration::from_secs(3);
 /// Back within a second after Kafka was away (librdkafka's default is ten). Milliseconds.
 pub(crate) const RECONNECT_DELAY_MAX_MILLIS: &str = "1000";
+/// A broker that answers nothing for so long is dialled anew: the connection may lead nowhere, which TCP alone does not
+/// tell. Its answers to a consumer come twice a second. Milliseconds.
+pub(crate) const ANSWER_TIMEOUT_MILLIS: &str = "10000";
 
 /// Sends librdkafka's log to ours, at debug level: it repeats itself at every attempt, and what matters of it comes
 /// back to us as an error, which is logged once.

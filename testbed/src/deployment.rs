@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::config::Settings;
 use crate::database::{MySqlDatabase, PostgresDatabase};
+use crate::links::{Link, Links};
 use crate::name::free_port;
 use crate::program::{Program, build_programs, program};
 use crate::server::{
@@ -79,6 +80,8 @@ pub struct DeploymentOptions {
     pub durable: bool,
     /// Whether the relay starts with the rest; else [`Deployment::relay`] waits for its [`Part::start`].
     pub with_relay: bool,
+    /// Proxies that the parts dial instead of the servers.
+    pub links: Option<Arc<Links>>,
     pub observer: Observer,
 }
 
@@ -158,6 +161,23 @@ impl Deployment {
         })
     }
 
+    /// A second relay of the same group, on a port of its own; not started.
+    #[must_use]
+    pub fn another_relay(&self, name: &'static str) -> Part {
+        let port = free_port();
+        let mut relay = Part {
+            name,
+            path: self.relay.path.clone(),
+            environment: self.relay.environment.clone(),
+            url: format!("http://127.0.0.1:{port}"),
+            log: self.folder.path().join(format!("{name}.log")),
+            observer: Arc::clone(&self.relay.observer),
+            program: None,
+        };
+        relay.set_variable("CONNECT_LISTENERS", &format!("http://127.0.0.1:{port}"));
+        relay
+    }
+
     /// What has ended although nobody stopped it, and how.
     #[must_use]
     pub fn ended(&self) -> Vec<(&'static str, ExitStatus)> {
@@ -215,8 +235,12 @@ impl Start<'_> {
         let database = postgres.create_database("orderdb", "postgresuser", "postgrespw").await?;
         postgres.make_superuser("postgresuser").await?;
         self.ready("PostgreSQL", &format!("127.0.0.1:{}", ports.postgres), postgres.version());
+        let dialled = self.dialled(Link::OrderServiceToPostgres, ports.postgres);
         let environment = vec![
-            ("DATABASE_URL".to_owned(), database.url()),
+            (
+                "DATABASE_URL".to_owned(),
+                PostgresDatabase { port: dialled, ..database.clone() }.url(),
+            ),
             ("HTTP_ADDRESS".to_owned(), format!("127.0.0.1:{}", ports.order_service)),
         ];
         let part = self.part("order-service", path, environment, ports.order_service).await?;
@@ -229,9 +253,11 @@ impl Start<'_> {
         let mysql = MySql::start(self.settings, self.folder, options, &self.progress()).await?;
         let database = mysql.create_database("inventory", "mysqluser", "mysqlpw").await?;
         self.ready("MySQL", &format!("127.0.0.1:{}", ports.mysql), mysql.version());
+        let dialled = self.dialled(Link::ShipmentServiceToMySql, ports.mysql);
+        let kafka = self.dialled(Link::ShipmentServiceToKafka, ports.kafka);
         let environment = vec![
-            ("DATABASE_URL".to_owned(), database.url()),
-            ("BOOTSTRAP_SERVERS".to_owned(), format!("127.0.0.1:{}", ports.kafka)),
+            ("DATABASE_URL".to_owned(), MySqlDatabase { port: dialled, ..database.clone() }.url()),
+            ("BOOTSTRAP_SERVERS".to_owned(), format!("127.0.0.1:{kafka}")),
             ("ORDER_TOPIC_NAME".to_owned(), "OrderEvents".to_owned()),
             ("HTTP_ADDRESS".to_owned(), format!("127.0.0.1:{}", ports.shipment_service)),
         ];
@@ -241,7 +267,11 @@ impl Start<'_> {
 
     async fn kafka(&self) -> Result<Kafka> {
         let options = self.server_options(self.options.ports.kafka);
-        let kafka = Kafka::start(self.settings, self.folder, options, &self.progress()).await?;
+        let listeners = self.options.links.as_deref().map_or(&[][..], Links::kafka_listeners);
+        let progress = self.progress();
+        let kafka =
+            Kafka::start_with_listeners(self.settings, self.folder, options, listeners, &progress)
+                .await?;
         self.ready("Kafka", kafka.bootstrap_servers(), &kafka.version());
         Ok(kafka)
     }
@@ -249,15 +279,17 @@ impl Start<'_> {
     /// The environment is that of Debezium's Connect image.
     async fn relay(&self, path: PathBuf) -> Result<Part> {
         let ports = self.options.ports;
+        let kafka = self.dialled(Link::RelayToKafka, ports.kafka);
+        let postgres = self.dialled(Link::RelayToPostgres, ports.postgres);
         let environment = [
-            ("BOOTSTRAP_SERVERS", format!("127.0.0.1:{}", ports.kafka)),
+            ("BOOTSTRAP_SERVERS", format!("127.0.0.1:{kafka}")),
             ("GROUP_ID", GROUP_ID.to_owned()),
             ("CONFIG_STORAGE_TOPIC", CONFIG_STORAGE_TOPIC.to_owned()),
             ("OFFSET_STORAGE_TOPIC", OFFSET_STORAGE_TOPIC.to_owned()),
             ("STATUS_STORAGE_TOPIC", STATUS_STORAGE_TOPIC.to_owned()),
             ("CONNECT_LISTENERS", format!("http://127.0.0.1:{}", ports.relay)),
             // The connector's configuration names the server as in compose.
-            ("RELAY_CONNECT_TO", format!("order-db:5432=127.0.0.1:{}", ports.postgres)),
+            ("RELAY_CONNECT_TO", format!("order-db:5432=127.0.0.1:{postgres}")),
         ];
         let environment = environment.map(|(name, value)| (name.to_owned(), value)).into();
         self.part(RELAY, path, environment, ports.relay).await
@@ -286,6 +318,11 @@ impl Start<'_> {
         part.wait_until_ready().await?;
         self.ready(name, &format!("http://localhost:{port}"), "");
         Ok(part)
+    }
+
+    /// The port that a part dials: the server's own, or that of the proxy before it.
+    fn dialled(&self, link: Link, port: u16) -> u16 {
+        self.options.links.as_ref().map_or(port, |links| links.port(link))
     }
 
     fn server_options(&self, port: u16) -> Options {

@@ -1,15 +1,18 @@
 // Starts real servers and our real programs, for the demo, the tests and the measurements.
 #![doc = include_str!("../README.md")]
 
+pub mod chaos;
 mod config;
 mod database;
 pub mod deployment;
 mod fetch;
 pub mod guard;
+pub mod links;
 pub mod measure;
 mod name;
 mod process;
 mod program;
+pub mod proxy;
 pub mod server;
 mod shared;
 pub mod supervisor;

@@ -37,7 +37,7 @@ static BUILT: LazyLock<Mutex<HashMap<String, ()>>> = LazyLock::new(Mutex::defaul
 /// When it does not compile; the compiler's words are on standard error.
 pub fn program(name: &str) -> Result<PathBuf> {
     let package = match name {
-        "demo" | "measure" | SUPERVISOR => "testbed",
+        "chaos" | "demo" | "measure" | SUPERVISOR => "testbed",
         other => other,
     };
     let path = program_folder()?.join(name);

@@ -3,10 +3,14 @@
 // The lint's own exception covers test functions, not what they call.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "main/chaos.rs"]
+mod chaos;
 #[path = "main/demo.rs"]
 mod demo;
 #[path = "main/flow.rs"]
 mod flow;
+#[path = "main/guarantees.rs"]
+mod guarantees;
 #[path = "main/interruptions.rs"]
 mod interruptions;
 #[path = "main/measuring.rs"]

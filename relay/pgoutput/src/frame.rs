@@ -71,6 +71,8 @@ pub struct StatusUpdate {
     pub flushed_lsn: Lsn,
     /// Our clock, microseconds since 2000-01-01 UTC.
     pub client_time_us: i64,
+    /// Ask for a keepalive at once.
+    pub reply_requested: bool,
 }
 
 impl StatusUpdate {
@@ -87,7 +89,7 @@ impl StatusUpdate {
         // The position applied: a relay applies nothing beyond what the sink confirmed.
         bytes[17..25].copy_from_slice(&self.flushed_lsn.as_u64().to_be_bytes());
         bytes[25..33].copy_from_slice(&self.client_time_us.to_be_bytes());
-        // The last byte stays 0: no reply is asked for.
+        bytes[33] = u8::from(self.reply_requested);
         bytes
     }
 }
@@ -120,15 +122,19 @@ mod tests {
 
     #[test]
     fn a_status_update_has_the_documented_layout() {
-        let update =
-            StatusUpdate { received_lsn: Lsn::new(3), flushed_lsn: Lsn::new(2), client_time_us: 1 };
+        let update = StatusUpdate {
+            received_lsn: Lsn::new(3),
+            flushed_lsn: Lsn::new(2),
+            client_time_us: 1,
+            reply_requested: true,
+        };
         let expected = [
             &b"r"[..],
             &3u64.to_be_bytes(),
             &2u64.to_be_bytes(),
             &2u64.to_be_bytes(),
             &1i64.to_be_bytes(),
-            &[0],
+            &[1],
         ]
         .concat();
         assert_eq!(update.encode().to_vec(), expected);

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::storage::{StatusKey, Storage, topic_value};
 use crate::config::WorkerConfig;
+use crate::failpoint::{self, Step};
 use crate::source_offset::SourceOffset;
 use crate::written::Written;
 
@@ -149,10 +150,12 @@ impl Storing {
             return true;
         }
         let Ok(value) = serde_json::to_vec(offset) else { return true };
+        failpoint::reached(Step::BeforeOffsetStore);
         if let Err(error) = self.storage.write_offset(&self.key, Some(&value)).await {
             tracing::warn!(connector.name = self.connector, %error, "a source offset was not stored");
             return false;
         }
+        failpoint::reached(Step::AfterOffsetStore);
         self.stored = Some(offset.clone());
         self.named = Some(told.offset);
         self.stored_at = Instant::now();

@@ -8,6 +8,7 @@ use pgoutput::{LogicalMessage, Lsn, Message};
 use super::commits::More;
 use super::{Pipeline, PipelineError, Transaction};
 use crate::events::RowChange;
+use crate::failpoint::{self, Step};
 use crate::provenance::Provenance;
 use crate::sink::Sink;
 use crate::source::SourceError;
@@ -25,6 +26,7 @@ impl<S: Sink> Pipeline<'_, S> {
         while self.has_room() && !(stopping && self.transaction.is_none()) {
             match wal.next_frame()? {
                 Some(Frame::WalData(data)) => {
+                    failpoint::reached(Step::AfterReceive);
                     self.reporter.received(data.start_lsn);
                     match pgoutput::decode(data.payload).map_err(SourceError::from)? {
                         Message::Relation(relation) => {

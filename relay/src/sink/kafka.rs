@@ -304,6 +304,10 @@ pub(super) fn producer_config(
         .set("message.max.bytes", MESSAGE_BYTES_MAX)
         // As Connect does for sources: a broker that is away is waited for, however long.
         .set("message.timeout.ms", "0")
+        // A broker that does not answer is dialled anew: as long as Kafka's Java clients wait, half of librdkafka's time.
+        .set("socket.timeout.ms", "30000")
+        // And it is dialled once a second while it is away, not every ten.
+        .set("reconnect.backoff.max.ms", "1000")
         // Java's partitioner: a key stays on its partition when the relay takes Debezium's place.
         .set("partitioner", "murmur2_random")
         // A reader of one record needs no statistics, and no reports beyond the sequence number.

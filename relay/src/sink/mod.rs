@@ -11,6 +11,7 @@
 //!
 //! A transactional sink confirms what belongs together at once, when [`Sink::commit`] has made it visible.
 
+pub(crate) mod hasty;
 pub mod kafka;
 pub mod memory;
 pub mod stored_position;

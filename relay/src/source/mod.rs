@@ -8,6 +8,7 @@ pub mod history;
 pub mod publication;
 pub mod relations;
 pub mod server;
+mod silence;
 pub mod slot;
 pub mod snapshot;
 mod socket;

@@ -17,6 +17,12 @@ const VERSION_FAILOVER: u32 = 170_000;
 /// Status interval where the server would wait for ever.
 const STATUS_INTERVAL_MAX: Duration = Duration::from_secs(10);
 
+/// Patience with a server that would wait for ever: its default of `wal_sender_timeout`.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+
+/// A shorter one would give up a server that is merely busy.
+const SILENCE_MIN: Duration = Duration::from_secs(1);
+
 /// Settings of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServerSettings {
@@ -34,6 +40,16 @@ impl ServerSettings {
             return STATUS_INTERVAL_MAX;
         }
         (self.wal_sender_timeout / 3).min(STATUS_INTERVAL_MAX)
+    }
+
+    /// How long the server may leave a request for a sign of life unanswered: as long as it waits for ours. It looks at
+    /// requests at least twice in that time, even within a transaction that takes long to decode.
+    #[must_use]
+    pub fn silence_max(&self) -> Duration {
+        if self.wal_sender_timeout.is_zero() {
+            return SILENCE_MAX;
+        }
+        self.wal_sender_timeout.max(SILENCE_MIN)
     }
 
     /// Whether pgoutput takes the option `messages`.

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::connection::{ANSWER_TIMEOUT, Connection, MESSAGE_LENGTH_MAX, refused};
 use super::error::SourceError;
+use super::silence::Silence;
 
 /// PostgreSQL counts its clock from 2000-01-01 UTC; this is that day in microseconds since 1970.
 pub const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
@@ -45,6 +46,8 @@ pub struct StreamOptions {
     pub messages: bool,
     /// More options of pgoutput, with their values.
     pub parameters: Vec<(String, String)>,
+    /// How long the server may leave a request for a sign of life unanswered.
+    pub silence_max: Duration,
 }
 
 /// A running stream from a replication slot.
@@ -55,6 +58,7 @@ pub struct WalStream {
     taken: usize,
     received_lsn: Lsn,
     filled_at: Instant,
+    silence: Silence,
     gathering_until: Option<Instant>,
 }
 
@@ -78,7 +82,7 @@ impl WalStream {
             quote_replication_literal(&quote_identifier(&options.publication)),
         );
         let address = connection.address().to_owned();
-        tokio::time::timeout(ANSWER_TIMEOUT, Self::begin(connection, &command, &options.slot))
+        tokio::time::timeout(ANSWER_TIMEOUT, Self::begin(connection, &command, options))
             .await
             .unwrap_or(Err(SourceError::Timeout { address, waited: ANSWER_TIMEOUT }))
     }
@@ -86,7 +90,7 @@ impl WalStream {
     async fn begin(
         mut connection: Connection,
         command: &str,
-        slot: &str,
+        options: &StreamOptions,
     ) -> Result<Self, SourceError> {
         connection.send_command(command).await?;
         loop {
@@ -95,11 +99,13 @@ impl WalStream {
                 match take_message_length(&connection.inbox)? {
                     Some(length) => {
                         connection.inbox.advance(length);
+                        let now = Instant::now();
                         return Ok(Self {
                             connection,
                             taken: 0,
                             received_lsn: Lsn::ZERO,
-                            filled_at: Instant::now(),
+                            filled_at: now,
+                            silence: Silence::new(options.silence_max, now),
                             gathering_until: None,
                         });
                     }
@@ -108,7 +114,7 @@ impl WalStream {
             } else if connection.inbox.is_empty() {
                 connection.fill().await?;
             } else if let backend::Message::ErrorResponse(body) = connection.message().await? {
-                return Err(refused(&format!("stream from slot \"{slot}\""), &body));
+                return Err(refused(&format!("stream from slot \"{}\"", options.slot), &body));
             }
         }
     }
@@ -151,7 +157,7 @@ impl WalStream {
     /// walsender, itself and the broker spend more time on waking each other than on the events.
     ///
     /// # Errors
-    /// When the connection is closed or breaks.
+    /// When the connection is closed or breaks, or the server gives no sign of life although it was asked.
     pub async fn fill(&mut self) -> Result<(), SourceError> {
         self.connection.inbox.advance(std::mem::take(&mut self.taken));
         if let Some(gathered) = self.gathering_until {
@@ -159,15 +165,27 @@ impl WalStream {
             tokio::time::sleep_until(gathered).await;
         }
         let before = self.connection.inbox.len();
-        self.connection.fill().await?;
+        self.fill_or_give_up().await?;
         let (now, length) = (Instant::now(), self.connection.inbox.len() - before);
         let gather = gather_time(length, now.duration_since(self.filled_at));
         self.gathering_until = gather.map(|time| now + time);
         self.filled_at = now;
+        self.silence.heard(now);
         if gather.is_some() {
             self.connection.rest()?;
         }
         Ok(())
+    }
+
+    async fn fill_or_give_up(&mut self) -> Result<(), SourceError> {
+        let Some(patience) = self.silence.patience(Instant::now()) else {
+            return self.connection.fill().await;
+        };
+        let Ok(filled) = tokio::time::timeout(patience, self.connection.fill()).await else {
+            let address = self.connection.address().to_owned();
+            return Err(SourceError::Timeout { address, waited: self.silence.max() });
+        };
+        filled
     }
 
     /// Tells the server that everything up to `confirmed_lsn` is stored elsewhere and may be forgotten.
@@ -179,6 +197,7 @@ impl WalStream {
             received_lsn: self.received_lsn.max(confirmed_lsn),
             flushed_lsn: confirmed_lsn,
             client_time_us: now_us() - POSTGRES_EPOCH_US,
+            reply_requested: self.silence.asks(Instant::now()),
         };
         self.connection.send_copy_data(&update.encode()).await
     }

@@ -269,6 +269,7 @@ impl Run<'_> {
             publication: connector.publication.name.clone(),
             messages: settings.has_logical_messages(),
             parameters: connector.stream_parameters.clone(),
+            silence_max: settings.silence_max(),
         };
         let mut wal = WalStream::start(connection, &options).await?;
         let is_new = started == Started::NewSlot;

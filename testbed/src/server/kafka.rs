@@ -12,6 +12,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 
+use super::kafka_listeners::{self, Listener};
 use super::kafka_security::KafkaSecurity;
 use super::life::Life;
 use super::{LOG_CONFIGURATION, Options, READY_BOUND, RunFolder, STOP_BOUND};
@@ -79,6 +80,30 @@ impl Kafka {
         security: Option<&KafkaSecurity>,
         progress: &Progress,
     ) -> Result<Self> {
+        Self::start_behind(settings, folder, options, (security, &[]), progress).await
+    }
+
+    /// The same with open doors that lead to proxies.
+    ///
+    /// # Errors
+    /// As [`Kafka::start`].
+    pub async fn start_with_listeners(
+        settings: &Settings,
+        folder: &RunFolder,
+        options: Options,
+        listeners: &[Listener],
+        progress: &Progress,
+    ) -> Result<Self> {
+        Self::start_behind(settings, folder, options, (None, listeners), progress).await
+    }
+
+    async fn start_behind(
+        settings: &Settings,
+        folder: &RunFolder,
+        options: Options,
+        (security, listeners): (Option<&KafkaSecurity>, &[Listener]),
+        progress: &Progress,
+    ) -> Result<Self> {
         let (settings, progress) = (settings.clone(), Progress::clone(progress));
         let found = tokio::task::spawn_blocking(move || {
             let java = java(&settings)?;
@@ -91,7 +116,9 @@ impl Kafka {
         let data = home.join("data");
         fs::create_dir(&data).context("create Kafka's data folder")?;
         fs::write(home.join("log4j2.properties"), LOG_CONFIGURATION)?;
-        let mut configuration = configuration(options.port, free_port(), &data, security);
+        let controller = free_port();
+        let mut configuration = configuration(options.port, controller, &data, security);
+        configuration.push_str(&kafka_listeners::properties(options.port, controller, listeners));
         if let Some(security) = security {
             configuration.push_str(&security.properties(&home)?);
         }
@@ -156,6 +183,11 @@ impl Kafka {
     /// `kill -9`.
     pub async fn kill(&mut self) {
         self.life.kill().await;
+    }
+
+    /// Sends any signal, e.g. STOP and CONT to freeze and thaw it.
+    pub fn signal(&self, signal: Signal) {
+        self.life.signal(signal);
     }
 
     /// `127.0.0.1:port`

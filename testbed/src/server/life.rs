@@ -72,6 +72,13 @@ impl Life {
         }
     }
 
+    /// Sends any signal, e.g. STOP and CONT to freeze and thaw it.
+    pub(super) fn signal(&self, signal: Signal) {
+        if let Some(process) = &self.process {
+            process.signal(signal);
+        }
+    }
+
     /// Process id, while it runs.
     pub(super) fn pid(&self) -> Option<u32> {
         self.process.as_ref().map(Process::pid)

@@ -2,6 +2,7 @@
 
 mod connect;
 mod kafka;
+mod kafka_listeners;
 mod kafka_security;
 mod life;
 mod mysql;
@@ -22,6 +23,7 @@ use crate::guard::User;
 use crate::name::free_port;
 pub use connect::{Connect, ConnectOptions};
 pub use kafka::Kafka;
+pub use kafka_listeners::Listener;
 pub use kafka_security::{KafkaSecurity, client_keystore};
 pub use mysql::MySql;
 pub(crate) use mysql::create_database as create_mysql_database;

@@ -32,6 +32,7 @@ async fn start_with(with_relay: bool) -> Deployment {
         ports: Ports::free(),
         durable: false,
         with_relay,
+        links: None,
         observer: Arc::new(|text| {
             if let Event::Progress(text) = text {
                 eprintln!("testbed: {text}");

@@ -1,0 +1,84 @@
+//! Whether the server is still there: it is asked for a sign of life when it has been silent, and given up when it gives none.
+//!
+//! TCP alone does not tell. Its keepalive needs a peer that does not answer on the network level; a proxy whose other side is
+//! gone and a server that stands still both go on answering there, and an acknowledgement that is on its way switches the
+//! keepalive off.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// What a server may take for an answer that is there already, but has not been read: nothing is read while Kafka has no room.
+const READ_TIME: Duration = Duration::from_secs(1);
+
+/// How long the server has been silent.
+#[derive(Debug)]
+pub(super) struct Silence {
+    /// How long an answer may take.
+    max: Duration,
+    heard_at: Instant,
+    /// When it was first asked since then.
+    asked_at: Option<Instant>,
+}
+
+impl Silence {
+    pub(super) const fn new(max: Duration, now: Instant) -> Self {
+        Self { max, heard_at: now, asked_at: None }
+    }
+
+    /// Bytes have arrived.
+    pub(super) const fn heard(&mut self, now: Instant) {
+        self.heard_at = now;
+        self.asked_at = None;
+    }
+
+    /// Whether the message that is about to be sent should ask for an answer.
+    pub(super) fn asks(&mut self, now: Instant) -> bool {
+        let asks = now.duration_since(self.heard_at) >= self.max / 3;
+        if asks {
+            self.asked_at.get_or_insert(now);
+        }
+        asks
+    }
+
+    /// How long to wait for bytes from now on; `None`: for ever, it has not been asked.
+    pub(super) fn patience(&self, now: Instant) -> Option<Duration> {
+        let until = self.asked_at? + self.max;
+        Some(until.saturating_duration_since(now).max(READ_TIME))
+    }
+
+    /// How long an answer may take.
+    pub(super) const fn max(&self) -> Duration {
+        self.max
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAX: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_silent_server_is_asked_and_given_up_when_it_does_not_answer() {
+        let began = Instant::now();
+        let at = |seconds| began + Duration::from_secs(seconds);
+        let mut silence = Silence::new(MAX, began);
+        assert!(!silence.asks(at(10)));
+        assert_eq!(silence.patience(at(10)), None);
+        assert!(silence.asks(at(20)));
+        assert!(silence.asks(at(30)), "it may not have come through");
+        assert_eq!(silence.patience(at(30)), Some(Duration::from_secs(50)), "since the first time");
+        silence.heard(at(31));
+        assert_eq!(silence.patience(at(31)), None);
+        assert!(!silence.asks(at(41)));
+    }
+
+    #[test]
+    fn an_answer_that_waits_to_be_read_is_read() {
+        let began = Instant::now();
+        let mut silence = Silence::new(MAX, began);
+        silence.asks(began + MAX);
+        assert_eq!(silence.patience(began + 10 * MAX), Some(READ_TIME));
+    }
+}

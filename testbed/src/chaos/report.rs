@@ -1,0 +1,119 @@
+//! The outcome of a run: the figures, whether the promise was kept, and the line that says so.
+
+use serde::Serialize;
+
+use super::count::Counts;
+
+/// How a run went.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// What was counted from the databases and the topics.
+    pub counts: Counts,
+    /// `kill -9`s in all.
+    pub kills: usize,
+    /// Of these, the ones of the relay and of Kafka: each may make events come again.
+    pub kills_with_repeats: usize,
+    /// Repeats the run.
+    pub seed: u64,
+    /// Whether the connector was registered with `exactly.once.support=required`.
+    pub exactly_once: bool,
+    /// From the first order to the last shipment, in seconds.
+    pub seconds: f64,
+}
+
+impl Report {
+    /// What was broken of the promise, in words; empty when it was kept.
+    #[must_use]
+    pub fn violations(&self) -> Vec<String> {
+        let Counts { copies_max, .. } = self.counts;
+        let mut found = Vec::new();
+        let mut zero = |count: usize, what: &str| {
+            if count > 0 {
+                found.push(format!("{count} {what}"));
+            }
+        };
+        let counts = &self.counts;
+        zero(counts.lost, "events were committed and are not in their topic");
+        zero(counts.unknown, "records are of no event that was committed");
+        zero(counts.reordered, "events were overtaken by a later one of their key");
+        zero(counts.unshipped, "orders have no shipment");
+        zero(counts.shipped_again, "shipments are a second one of their order");
+        zero(counts.handled_again, "events were handled twice by the shipment side");
+        if self.exactly_once {
+            zero(counts.duplicated, "committed records are a second one of their event");
+        } else if copies_max > 1 + self.kills_with_repeats {
+            found.push(format!(
+                "an event has {copies_max} records, after {} kills that can repeat one",
+                self.kills_with_repeats
+            ));
+        }
+        if counts.committed == 0 {
+            found.push("nothing was committed, so nothing was shown".to_owned());
+        }
+        found
+    }
+
+    /// All figures on one line, the last that a run prints.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let Counts { committed, delivered, lost, duplicated, reordered, .. } = self.counts;
+        let Counts { orders, shipped, shipped_again, handled_again, unknown, .. } = self.counts;
+        format!(
+            "committed {committed}, delivered {delivered}, lost {lost}, duplicated {duplicated}, reordered {reordered}, \
+             unknown {unknown}; orders {orders}, shipped {shipped}, shipped again {shipped_again}, handled again \
+             {handled_again}; kills {}, seed {}, {}, {:.0} s",
+            self.kills,
+            self.seed,
+            if self.exactly_once { "exactly once" } else { "at least once" },
+            self.seconds,
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(counts: Counts, exactly_once: bool) -> Report {
+        Report { counts, kills: 5, kills_with_repeats: 1, seed: 1, exactly_once, seconds: 1.0 }
+    }
+
+    fn good() -> Counts {
+        Counts {
+            committed: 2,
+            delivered: 2,
+            copies_max: 1,
+            orders: 1,
+            shipped: 1,
+            ..Counts::default()
+        }
+    }
+
+    #[test]
+    fn a_run_without_a_fault_has_no_violation() {
+        assert_eq!(report(good(), true).violations(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_fault_alone_is_a_violation() {
+        for broken in [
+            Counts { lost: 1, ..good() },
+            Counts { unknown: 1, ..good() },
+            Counts { reordered: 1, ..good() },
+            Counts { unshipped: 1, ..good() },
+            Counts { shipped_again: 1, ..good() },
+            Counts { handled_again: 1, ..good() },
+            Counts { copies_max: 3, ..good() },
+            Counts::default(),
+        ] {
+            assert_eq!(report(broken.clone(), false).violations().len(), 1, "{broken:?}");
+        }
+    }
+
+    #[test]
+    fn an_event_that_came_again_breaks_the_promise_of_exactly_once_only() {
+        let again = Counts { duplicated: 1, copies_max: 2, ..good() };
+        assert!(report(again.clone(), false).violations().is_empty());
+        assert_eq!(report(again, true).violations().len(), 1);
+    }
+}
