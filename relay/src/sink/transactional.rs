@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use super::kafka::{headers, producer_config, refusal, weight, without_value};
 use super::{Committed, Confirmation, Sink, SinkError, stored_position};
 use crate::connector_config::Transactions;
+use crate::failpoint::{self, Step};
 use crate::progress::Sequence;
 use crate::record::Record;
 use crate::secret::Secret;
@@ -335,11 +336,15 @@ fn commit(producer: &Transactional, until: Instant) -> Result<(), KafkaError> {
         }
         std::thread::park_timeout(PUT_AWAY_LOOK);
     }
+    failpoint::reached(Step::BeforeCommit);
     loop {
         match producer.commit_transaction(COMMIT_ATTEMPT) {
             Err(KafkaError::Transaction(error))
                 if error.is_retriable() && Instant::now() < until => {}
-            done => return done,
+            done => {
+                failpoint::reached(Step::AfterCommit);
+                return done;
+            }
         }
     }
 }

@@ -32,6 +32,22 @@ async fn nothing_is_lost_when_the_relay_dies_at_any_step_of_its_pipeline() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_exactly_once_a_reader_of_committed_records_sees_no_event_twice_whatever_is_killed() {
+    let plan = Plan { exactly_once: true, ..plan(20) };
+    let report = Box::pin(chaos::run(&plan, say)).await.unwrap();
+    check(&report);
+    assert_eq!(report.counts.duplicated, 0, "{}", report.line());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_exactly_once_no_event_comes_twice_when_the_relay_dies_at_any_step() {
+    let plan = Plan { exactly_once: true, ..plan(1) };
+    let report = Box::pin(chaos::die_at_each_step(&plan, say)).await.unwrap();
+    check(&report);
+    assert_eq!(report.counts.duplicated, 0, "{}", report.line());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_acknowledgement_before_the_confirmation_is_found_as_lost_events() {
     let sabotage = Some(Sabotage::EarlyAcknowledgement);
     let report = Box::pin(chaos::run(&Plan { sabotage, ..plan(1) }, say)).await.unwrap();
