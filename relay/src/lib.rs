@@ -20,7 +20,12 @@ pub mod slot_identity;
 pub mod source_offset;
 pub mod written;
 
+pub mod canary;
 pub mod failpoint;
+pub mod health;
+pub mod slot_figures;
+pub mod slot_guard;
+
 pub mod failure;
 pub mod pipeline;
 pub mod task;

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use relay::config::WorkerConfig;
@@ -9,6 +10,9 @@ use relay::connect::{self, LogLevels};
 use relay::failpoint;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+
+/// What threads may take that wait for an answer of Kafka when everything else has ended.
+const EXIT_GRACE: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     match run() {
@@ -25,13 +29,15 @@ fn run() -> anyhow::Result<()> {
     failpoint::arm(&worker.environment)?;
     let log_levels = LogLevels::install(&worker)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let ran = runtime.block_on(async {
         let stop = CancellationToken::new();
         stop_on_signals(stop.clone())?;
         Box::pin(connect::run(worker, log_levels, stop)).await?;
         tracing::info!("relay stopped");
         anyhow::Ok(())
-    })
+    });
+    runtime.shutdown_timeout(EXIT_GRACE);
+    ran
 }
 
 /// SIGTERM and SIGINT drain; the bounds of the drain are the worker's.

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::connector_config::ConnectorConfig;
 use crate::events::{EventError, Events, Stage};
 use crate::failpoint::{self, Step};
+use crate::health::Health;
 use crate::position::Position;
 use crate::progress::{NotInFlight, Progress};
 use crate::provenance::Provenance;
@@ -113,6 +114,7 @@ pub struct Pipeline<'c, S> {
     stored: Option<SourceOffset>,
     system: SystemIdentity,
     reporter: Reporter,
+    health: Arc<Health>,
     snapshot_taken: bool,
     acknowledged_lsn: Lsn,
     acknowledged_at: Instant,
@@ -150,6 +152,7 @@ impl<'c, S: Sink> Pipeline<'c, S> {
             stored,
             system: SystemIdentity::default(),
             reporter,
+            health: Arc::default(),
             snapshot_taken: false,
             acknowledged_lsn: Lsn::ZERO,
             acknowledged_at: Instant::now(),
@@ -158,6 +161,13 @@ impl<'c, S: Sink> Pipeline<'c, S> {
             requests_unanswered: 0,
             published: 0,
         }
+    }
+
+    /// Tells of the stream's health there.
+    #[must_use]
+    pub fn with_health(mut self, health: Arc<Health>) -> Self {
+        self.health = health;
+        self
     }
 
     /// Prepares for a stream that begins: PostgreSQL sends again what was not acknowledged, and each relation anew.
@@ -416,6 +426,7 @@ impl<'c, S: Sink> Pipeline<'c, S> {
             return Err(SourceError::ServerWaits { address }.into());
         }
         wal.acknowledge(confirmed_lsn).await?;
+        self.health.received(wal.received_lsn());
         self.acknowledged_lsn = confirmed_lsn;
         self.acknowledged_at = Instant::now();
         self.reply_requested = false;

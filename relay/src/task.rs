@@ -1,6 +1,9 @@
 //! A running connector: starts the pipeline in the background, tells its state, stops it within a bound.
 
+mod past;
 mod run;
+mod standby;
+mod take_up;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,10 +12,12 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use self::run::{Past, Run};
+use self::past::Past;
+use self::run::Run;
 use crate::config::WorkerConfig;
 use crate::connector_config::ConnectorConfig;
 use crate::failpoint;
+use crate::health::Health;
 use crate::sink::hasty::HastySink;
 use crate::sink::kafka::KafkaSink;
 use crate::sink::transactional::TransactionalSink;
@@ -33,6 +38,11 @@ pub enum TaskState {
         /// What it waits for.
         reason: String,
     },
+    /// Somebody else streams; this task takes over when the slot is free.
+    StandingBy {
+        /// Who holds the slot.
+        reason: String,
+    },
     /// It streams; or it did, has lost PostgreSQL and tries again: nothing is missed meanwhile, the slot is there.
     Running,
     /// The pipeline stopped for good; the trace says what to do.
@@ -49,6 +59,10 @@ pub enum TaskState {
 pub struct Beginning {
     /// The source offset that was stored last: what it covers is not published again.
     pub stored: Option<SourceOffset>,
+    /// Reads it anew: after standing by, the last one is another worker's.
+    pub stored_now: Option<Box<dyn Fn() -> Option<SourceOffset> + Send + Sync>>,
+    /// What the task tells of its health.
+    pub health: Arc<Health>,
     /// Whether another worker says that it runs this task: then its slot may be in use for as long as it likes.
     pub another_runs_it: Option<Box<dyn Fn() -> bool + Send + Sync>>,
 }
@@ -58,6 +72,7 @@ pub struct Beginning {
 pub struct TaskHandle {
     state: watch::Receiver<TaskState>,
     written: Arc<Written>,
+    health: Arc<Health>,
     stop: CancellationToken,
     running: JoinHandle<()>,
     stop_max: Duration,
@@ -122,6 +137,7 @@ fn start_with<S: Sink + Send + 'static>(
     let stop_max = worker.shutdown_timeout;
     let written = Arc::new(Written::default());
     let (token, told) = (stop.clone(), Arc::clone(&written));
+    let health = Arc::clone(&beginning.health);
     let running = tokio::spawn(async move {
         let run = Run {
             connector: &connector,
@@ -133,7 +149,7 @@ fn start_with<S: Sink + Send + 'static>(
         let outcome = run.until_stopped(make_sink, &told, &mut Past::default()).await;
         report.send_replace(outcome);
     });
-    TaskHandle { state, written, stop, running, stop_max }
+    TaskHandle { state, written, health, stop, running, stop_max }
 }
 
 impl TaskHandle {
@@ -153,6 +169,12 @@ impl TaskHandle {
     #[must_use]
     pub fn written(&self) -> Arc<Written> {
         Arc::clone(&self.written)
+    }
+
+    /// What it tells of its health.
+    #[must_use]
+    pub fn health(&self) -> &Health {
+        &self.health
     }
 
     /// Stops intake, drains what is in flight, acknowledges it and closes the connections, within a bound. False: the

@@ -9,18 +9,30 @@
 mod database_tls;
 #[path = "it/exactly_once.rs"]
 mod exactly_once;
+#[path = "it/graceful_stop.rs"]
+mod graceful_stop;
 #[path = "it/kafka_sink.rs"]
 mod kafka_sink;
 #[path = "it/least_privilege.rs"]
 mod least_privilege;
+#[path = "it/lost_slot.rs"]
+mod lost_slot;
 #[path = "it/messages.rs"]
 mod messages;
+#[path = "it/metrics_page.rs"]
+mod metrics_page;
+#[path = "it/numbered_events.rs"]
+mod numbered_events;
 #[path = "it/options_page.rs"]
 mod options_page;
 #[path = "it/outbox.rs"]
 mod outbox;
+#[path = "it/slot_guard.rs"]
+mod slot_guard;
 #[path = "it/slot_identity.rs"]
 mod slot_identity;
+#[path = "it/standby.rs"]
+mod standby;
 #[path = "it/stream.rs"]
 mod stream;
 #[path = "it/stream_metadata.rs"]

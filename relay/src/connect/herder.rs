@@ -22,11 +22,12 @@ use super::storage::{
 use super::supervisor::{Desired, Events, Progress, Supervisor, TASK};
 use super::validation;
 use crate::config::WorkerConfig;
+use crate::health::{self, Health};
 
 /// Each connector costs connections, a producer and memory; far more than this on one worker is a mistake.
 const CONNECTORS_MAX: usize = 100;
-/// How long statuses of the end may take to be written when the process stops.
-const LAST_STATUSES_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long statuses of the end may take to be written when the process stops: milliseconds, unless Kafka is away.
+const LAST_STATUSES_TIMEOUT: Duration = Duration::from_secs(2);
 /// On top of the tasks' own bound, for a supervisor to say that its task was not drained.
 const SUPERVISOR_GRACE: Duration = Duration::from_secs(2);
 /// For the statuses to tell of a restart; a supervisor that is draining a task tells later.
@@ -55,6 +56,7 @@ pub(super) struct Registry(Mutex<BTreeMap<String, Supervised>>);
 struct Supervised {
     desired: watch::Sender<Desired>,
     progress: watch::Receiver<Progress>,
+    health: Arc<Health>,
 }
 
 impl Registry {
@@ -66,6 +68,12 @@ impl Registry {
         }
         supervised.remove(name);
         true
+    }
+
+    /// The health of every connector, by name.
+    pub(super) fn health(&self) -> Vec<(String, health::State)> {
+        let supervised = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        supervised.iter().map(|(name, one)| (name.clone(), one.health.look())).collect()
     }
 
     pub(super) fn progress(&self, name: &str) -> Option<watch::Receiver<Progress>> {
@@ -287,10 +295,18 @@ impl Herder {
         Ok(())
     }
 
-    pub(super) fn restart_task(&self, name: &str, id: u32) -> Result<(), ConnectError> {
+    pub(super) async fn restart_task(&self, name: &str, id: u32) -> Result<(), ConnectError> {
         self.check_known(name)?;
         if !self.storage.config().tasks(name).any(|(task, _)| task == id) {
             return Err(ConnectError::not_found(format!("Unknown task: {name}-{id}")));
+        }
+        let ours = self.worker.advertised.to_string();
+        let elsewhere =
+            self.storage.statuses().task(name, id).is_some_and(|told| told.worker_id != ours);
+        if elsewhere {
+            // Another worker has the task. What is written to the topic reaches it, and this one as well.
+            let _turn = self.turn.lock().await;
+            return self.write(restart_record(name, true, false)).await;
         }
         self.refresh(name, |events| events.task_restarts += 1);
         Ok(())
@@ -427,10 +443,14 @@ impl Herder {
             let (sender, desired) =
                 watch::channel(Desired { properties, target, committed, events });
             let (tell, progress) = watch::channel(Progress::default());
-            supervised.insert(name.to_owned(), Supervised { desired: sender, progress });
+            let health = Arc::new(Health::default());
+            let told = Arc::clone(&health);
+            supervised
+                .insert(name.to_owned(), Supervised { desired: sender, progress, health: told });
             let (worker, storage) = (Arc::clone(&self.worker), Arc::clone(&self.storage));
             let shutdown = self.shutdown.child_token();
-            let supervisor = Supervisor::new(name, worker, storage, desired, tell, shutdown);
+            let supervisor =
+                Supervisor::new(name, worker, storage, desired, tell, health, shutdown);
             self.supervisors.spawn(supervisor.run(Arc::clone(&self.registry)));
         }
     }

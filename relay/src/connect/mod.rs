@@ -9,8 +9,10 @@ mod error;
 mod herder;
 mod java_text;
 mod log_levels;
+mod metrics;
 mod offsets;
 mod plugins;
+mod readiness;
 mod references;
 mod registered;
 mod rest;
@@ -21,6 +23,7 @@ mod task_records;
 mod validation;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
@@ -31,6 +34,10 @@ use self::herder::Herder;
 use crate::config::WorkerConfig;
 
 pub use self::log_levels::LogLevels;
+
+/// What a stop may take beyond the time for draining (`SHUTDOWN_TIMEOUT`), all parts together: calls that end, source
+/// offsets and statuses that are written.
+const STOP_GRACE: Duration = Duration::from_secs(4);
 
 /// Runs the worker until `stop`, then drains it within its bounds.
 ///
@@ -68,8 +75,17 @@ pub async fn run(
         }
         rest_stop.cancel();
         tracing::info!("stopping: REST first, then the tasks");
-        let _ = rest.await;
-        herder.stop().await;
+        let bound = worker.shutdown_timeout + STOP_GRACE;
+        let stopping = async {
+            let _ = rest.await;
+            herder.stop().await;
+        };
+        if tokio::time::timeout(bound, stopping).await.is_err() {
+            tracing::warn!(
+                bound_s = bound.as_secs(),
+                "not everything was stopped in time; what was not acknowledged is read again"
+            );
+        }
     } else {
         rest_stop.cancel();
         let _ = rest.await;

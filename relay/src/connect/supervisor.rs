@@ -2,6 +2,8 @@
 //!
 //! Wishes are levels, not commands: a supervisor that was busy sees the latest and skips what was overtaken.
 
+mod statuses;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,16 +11,17 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use self::statuses::runs_elsewhere;
 use super::herder::Registry;
 use super::plugins;
 use super::references::Providers;
 use super::storage::{
-    Properties, State, Status, StatusKey, Storage, TargetState, commit_record, server_key,
-    task_record,
+    Properties, State, StatusKey, Storage, TargetState, commit_record, server_key, task_record,
 };
 use super::task_records::TaskRecords;
 use crate::config::WorkerConfig;
 use crate::connector_config::{ConnectorConfig, OptionError};
+use crate::health::{Health, Role};
 use crate::source_offset::SourceOffset;
 use crate::task::{self, Beginning, TaskHandle, TaskState};
 
@@ -65,11 +68,22 @@ pub(super) struct Supervisor {
     storage: Arc<Storage>,
     desired: watch::Receiver<Desired>,
     progress: watch::Sender<Progress>,
+    health: Arc<Health>,
     shutdown: CancellationToken,
     seen: Events,
     connector: Option<State>,
     task: Option<Task>,
     retry: bool,
+    /// Records of the status topic, and when this worker last said that its task runs.
+    status_changes: watch::Receiver<u64>,
+    claimed_at: Option<Instant>,
+}
+
+/// What a supervisor does next.
+enum Next {
+    Again,
+    Drain,
+    End,
 }
 
 struct Task {
@@ -98,20 +112,25 @@ impl Supervisor {
         storage: Arc<Storage>,
         desired: watch::Receiver<Desired>,
         progress: watch::Sender<Progress>,
+        health: Arc<Health>,
         shutdown: CancellationToken,
     ) -> Self {
         let seen = desired.borrow().events;
+        let status_changes = storage.status_changes();
         Self {
             name: name.to_owned(),
             worker,
             storage,
             desired,
             progress,
+            health,
             shutdown,
             seen,
             connector: None,
             task: None,
             retry: false,
+            status_changes,
+            claimed_at: None,
         }
     }
 
@@ -122,13 +141,34 @@ impl Supervisor {
             if desired.properties.is_none() && registry.retire(&self.name, &self.desired) {
                 return;
             }
+            match self.next().await {
+                Next::Again => {}
+                Next::Drain => return self.drain().await,
+                Next::End => return,
+            }
+        }
+    }
+
+    /// Waits for something to do.
+    async fn next(&mut self) -> Next {
+        loop {
+            let claim_due = self.claim_due();
             tokio::select! {
                 biased;
                 // A stop of the process goes first: everything else would be stopped again at once.
-                () = self.shutdown.cancelled() => return self.drain().await,
-                changed = self.desired.changed() => if changed.is_err() { return },
-                state = task_changed(&mut self.task) => self.note(state).await,
-                () = tokio::time::sleep(RETRY_DELAY), if self.retry => {}
+                () = self.shutdown.cancelled() => return Next::Drain,
+                changed = self.desired.changed() => {
+                    return if changed.is_ok() { Next::Again } else { Next::End };
+                }
+                state = task_changed(&mut self.task) => {
+                    self.note(state).await;
+                    return Next::Again;
+                }
+                () = tokio::time::sleep(RETRY_DELAY), if self.retry => return Next::Again,
+                Ok(()) = self.status_changes.changed() => {}
+                () = tokio::time::sleep(claim_due.unwrap_or_default()), if claim_due.is_some() => {
+                    self.claim();
+                }
             }
         }
     }
@@ -172,12 +212,18 @@ impl Supervisor {
         if let Some(trace) = null_option(properties) {
             if self.connector != Some(State::Failed) {
                 tracing::error!(connector.name = self.name, trace, "the connector failed");
+                self.health.begin(Role::Failed { reason: trace.clone() });
                 self.tell_connector(State::Failed, Some(trace));
             }
             return;
         }
         if self.connector != Some(State::Running) {
-            self.tell_connector(State::Running, None);
+            if self.another_runs_it() {
+                // Its word stands until this worker takes over.
+                self.connector = Some(State::Running);
+            } else {
+                self.tell_connector(State::Running, None);
+            }
         }
         let wanted = task_properties(properties);
         if desired.committed.as_ref() == Some(&wanted) {
@@ -210,7 +256,7 @@ impl Supervisor {
             }
             Err(trace) => {
                 tracing::error!(connector.name = self.name, trace, "the task cannot start");
-                self.tell_task(State::Failed, Some(trace));
+                self.fail(trace);
                 Phase::Failed
             }
         };
@@ -224,7 +270,13 @@ impl Supervisor {
         let (storage, ours) = (Arc::clone(&self.storage), self.worker.advertised.to_string());
         let name = self.name.clone();
         let another_runs_it = move || runs_elsewhere(&storage, &name, &ours);
-        let beginning = Beginning { stored, another_runs_it: Some(Box::new(another_runs_it)) };
+        let beginning = Beginning {
+            stored,
+            stored_now: Some(self.stored_now(&key)),
+            health: Arc::clone(&self.health),
+            another_runs_it: Some(Box::new(another_runs_it)),
+        };
+        self.health.begin(Role::Starting);
         let handle = task::start(Arc::new(connector), Arc::clone(&self.worker), beginning);
         let (storage, written) = (Arc::clone(&self.storage), handle.written());
         let records = TaskRecords::follow(&self.name, key, written, storage, &self.worker);
@@ -251,12 +303,24 @@ impl Supervisor {
         Ok(Some(offset))
     }
 
+    /// What cannot be read now was read when the task began, or stops it at its next start.
+    fn stored_now(&self, key: &str) -> Box<dyn Fn() -> Option<SourceOffset> + Send + Sync> {
+        let (storage, name, key) = (Arc::clone(&self.storage), self.name.clone(), key.to_owned());
+        Box::new(move || {
+            let offsets = storage.offsets();
+            offsets.get(&name, &key).and_then(|stored| SourceOffset::from_json(stored).ok())
+        })
+    }
+
     /// A failed task stays failed through a pause; only a restart or another configuration helps it.
     async fn pause(&mut self, desired: &Desired, restart_task: bool) {
         if self.connector != Some(State::Paused) {
             self.tell_connector(State::Paused, None);
         }
-        let Some(committed) = &desired.committed else { return self.end_task().await };
+        let Some(committed) = &desired.committed else {
+            self.health.begin(Role::Paused);
+            return self.end_task().await;
+        };
         match &self.task {
             Some(Task { phase: Phase::Failed, .. }) if !restart_task => return,
             Some(Task { phase: Phase::Paused, .. }) if !restart_task => return,
@@ -264,6 +328,7 @@ impl Supervisor {
         }
         self.halt().await;
         self.task = Some(Task { properties: committed.clone(), phase: Phase::Paused });
+        self.health.begin(Role::Paused);
         self.tell_task(State::Paused, None);
     }
 
@@ -272,6 +337,7 @@ impl Supervisor {
             self.tell_connector(State::Stopped, None);
         }
         self.end_task().await;
+        self.health.begin(Role::Paused);
         self.progress.send_modify(|progress| progress.is_stopped = true);
         if desired.committed.is_some() {
             // The stop took the task away, and this supervisor, which was starting it, put it back.
@@ -290,6 +356,8 @@ impl Supervisor {
         self.tell_task(State::Unassigned, None);
         let key = StatusKey::Task(self.name.clone(), TASK);
         self.storage.write_status(&key, None);
+        // Otherwise it would be told once more to have ended.
+        self.task = None;
     }
 
     async fn remove(&mut self) {
@@ -319,12 +387,13 @@ impl Supervisor {
     async fn note(&mut self, state: TaskState) {
         let trace = match state {
             TaskState::Starting => return,
-            // Of two workers with the same topics one streams and says so; the other stands by in silence.
-            TaskState::Waiting { .. } if self.another_runs_it() => return,
-            TaskState::Waiting { reason } => {
+            // Of several workers with the same topics one streams and says so; the others stand by in silence.
+            TaskState::StandingBy { .. } if self.another_told_last() => return,
+            // That another one runs it, as it once said, is not known to be true any more. It says so again if it is.
+            TaskState::StandingBy { reason } | TaskState::Waiting { reason } => {
                 return self.tell_task(State::Unassigned, Some(format!("waiting: {reason}")));
             }
-            TaskState::Running => return self.tell_task(State::Running, None),
+            TaskState::Running => return self.claim(),
             TaskState::Failed { trace } => trace,
             TaskState::Stopped => "the task stopped without being asked to".to_owned(),
         };
@@ -337,11 +406,7 @@ impl Supervisor {
         if let Some(task) = &mut self.task {
             task.phase = Phase::Failed;
         }
-        self.tell_task(State::Failed, Some(trace));
-    }
-
-    fn another_runs_it(&self) -> bool {
-        runs_elsewhere(&self.storage, &self.name, &self.worker.advertised.to_string())
+        self.fail(trace);
     }
 
     /// Stops the task if it runs; it is paused then. True: it was drained in time, or there was nothing to drain.
@@ -368,9 +433,10 @@ impl Supervisor {
     }
 
     async fn drain(mut self) {
+        let stands_by = matches!(self.health.role(), Role::StandingBy { .. });
         self.halt().await;
         // One that stood by leaves the other's RUNNING alone.
-        let stood_by = self.another_runs_it();
+        let stood_by = self.another_runs_it() || (stands_by && self.another_told_last());
         if self.task.is_some() && !stood_by {
             self.tell_task(State::Unassigned, None);
         }
@@ -385,33 +451,6 @@ impl Supervisor {
         // Kafka Connect lets a PATCH change the `name` in a configuration; the connector keeps its own.
         resolved.insert("name".to_owned(), self.name.clone());
         ConnectorConfig::parse(&resolved, &self.worker).map_err(|errors| problems(&errors))
-    }
-
-    fn tell_connector(&mut self, state: State, trace: Option<String>) {
-        self.connector = Some(state);
-        let status = self.status(state, trace);
-        let key = StatusKey::Connector(self.name.clone());
-        self.storage.write_status(&key, Some(&status));
-    }
-
-    fn tell_task(&self, state: State, trace: Option<String>) {
-        let mut status = self.status(state, trace);
-        if state == State::Failed {
-            status.version = Some(plugins::DEBEZIUM_VERSION.to_owned());
-        }
-        let key = StatusKey::Task(self.name.clone(), TASK);
-        self.storage.write_status(&key, Some(&status));
-    }
-
-    fn status(&self, state: State, trace: Option<String>) -> Status {
-        let running = matches!(state, State::Running | State::Paused | State::Stopped);
-        Status {
-            state,
-            trace,
-            worker_id: self.worker.advertised.to_string(),
-            generation: self.storage.statuses().generation(),
-            version: running.then(|| plugins::DEBEZIUM_VERSION.to_owned()),
-        }
     }
 }
 
@@ -433,13 +472,6 @@ fn null_option(properties: &Properties) -> Option<String> {
 fn problems(errors: &[OptionError]) -> String {
     let problem = |error: &OptionError| format!("{}: {}", error.option, error.message);
     errors.iter().map(problem).collect::<Vec<_>>().join("\n")
-}
-
-/// Whether another worker says that it runs the task.
-fn runs_elsewhere(storage: &Storage, name: &str, ours: &str) -> bool {
-    let statuses = storage.statuses();
-    let told = statuses.task(name, TASK);
-    told.is_some_and(|told| told.state == State::Running && told.worker_id != ours)
 }
 
 /// Waits for a state of a running task that was not told yet; for ever when none runs.

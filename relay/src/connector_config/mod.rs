@@ -4,6 +4,7 @@ mod database;
 mod database_tls;
 mod delivery;
 mod events;
+mod guard;
 mod metadata;
 mod names;
 pub mod option_table;
@@ -19,6 +20,7 @@ pub use database::DatabaseConfig;
 pub use database_tls::{ClientCertificate, DatabaseTls, TlsMode};
 pub use delivery::{Boundary, Transactions};
 pub use events::{EventConfig, Unreadable};
+pub use guard::{BudgetAction, GuardConfig};
 pub use metadata::MetadataConfig;
 pub use names::is_postgres_connector;
 pub(crate) use options::Options;
@@ -81,6 +83,8 @@ pub struct ConnectorConfig {
     pub value_modes: crate::columns::ValueModes,
     /// `extended.headers.enabled`: Debezium's context headers before all others.
     pub extended_headers: bool,
+    /// `relay.*`: how the slot is watched.
+    pub guard: GuardConfig,
     /// `status.update.interval.ms`: the longest time between two acknowledgements.
     pub status_interval: Duration,
     /// Exactly once: how records and position are written together. None: at least once.
@@ -116,6 +120,7 @@ impl ConnectorConfig {
         let snapshot = SnapshotConfig::parse(&mut options);
         let extended_headers = options.flag("extended.headers.enabled", true);
         let status_interval = options.milliseconds("status.update.interval.ms", 10_000, 1..=60_000);
+        let guard = GuardConfig::parse(&mut options);
         let chain = transforms::read(&mut options, worker);
         let events = EventConfig::parse(&mut options);
         let metadata = MetadataConfig::parse(&mut options, &topic_prefix);
@@ -149,6 +154,7 @@ impl ConnectorConfig {
             converters,
             value_modes,
             extended_headers,
+            guard,
             status_interval,
             transactions,
             producer_overrides,

@@ -1,12 +1,14 @@
 //! What the stream brings: from its frames to records.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use pgoutput::frame::Frame;
 use pgoutput::{LogicalMessage, Lsn, Message};
 
 use super::commits::More;
 use super::{Pipeline, PipelineError, Transaction};
+use crate::canary;
 use crate::events::RowChange;
 use crate::failpoint::{self, Step};
 use crate::provenance::Provenance;
@@ -121,6 +123,10 @@ impl<S: Sink> Pipeline<'_, S> {
         message: &LogicalMessage<'_>,
         lsn: Lsn,
     ) -> Result<(), PipelineError> {
+        if canary::is_canary(message.prefix) {
+            self.health.canary(|canary| canary.returned(message.content, Instant::now()));
+            return Ok(());
+        }
         if !self.config.events.passes_messages(message.prefix) {
             return Ok(());
         }

@@ -5,6 +5,7 @@ mod channel_binding;
 pub mod connection;
 mod error;
 pub mod history;
+pub(crate) mod lease;
 pub mod publication;
 pub mod relations;
 pub mod server;

@@ -65,6 +65,26 @@ impl ServerSettings {
     }
 }
 
+/// Lets the server end this session after `silence_max`, where it would wait longer: a relay that is frozen or cut off must
+/// not keep the slot from the one that stands by.
+///
+/// # Errors
+/// When the connection breaks.
+pub async fn bound_silence(
+    connection: &mut Connection,
+    settings: &mut ServerSettings,
+    silence_max: Option<Duration>,
+) -> Result<(), SourceError> {
+    let Some(silence_max) = silence_max else { return Ok(()) };
+    let timeout = settings.wal_sender_timeout;
+    if timeout.is_zero() || timeout > silence_max {
+        let sql = format!("set wal_sender_timeout = {}", silence_max.as_millis());
+        connection.query("set wal_sender_timeout", &sql).await?;
+        settings.wal_sender_timeout = silence_max;
+    }
+    Ok(())
+}
+
 /// Asks for the settings, and checks that the server can do logical replication.
 ///
 /// # Errors

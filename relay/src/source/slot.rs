@@ -199,13 +199,24 @@ fn read(slot: &str, database: &str, row: Row) -> Result<Slot, SourceError> {
 }
 
 /// Why a slot that has lost its WAL is of no use.
-pub(super) fn lost(slot: &str) -> SourceError {
-    let reason = "PostgreSQL has removed WAL that it still needed (wal_status is lost, see \
-                  max_slot_wal_keep_size); events may be missing: check what was written since, then \
-                  drop the slot with pg_drop_replication_slot and restart the connector \
-                  (snapshot.mode=when_needed does both)"
-        .to_owned();
-    SourceError::SlotUnusable { slot: slot.to_owned(), reason }
+///
+/// # Errors
+/// When the connection breaks.
+pub(super) async fn lost(
+    connection: &mut Connection,
+    connector: &ConnectorConfig,
+) -> Result<SourceError, SourceError> {
+    let slot = connector.slot.clone();
+    let found = find(connection, &slot, &connector.database.name).await?;
+    let from = found.and_then(|found| found.confirmed_flush_lsn).unwrap_or(Lsn::ZERO);
+    let reason = format!(
+        "PostgreSQL has removed WAL that it still needed (wal_status is lost, see max_slot_wal_keep_size). What was \
+         committed after {from} and is not published cannot be read from it any more. Where the outbox keeps its rows, \
+         snapshot.mode=when_needed makes a new slot and publishes all rows that are there, those again that were \
+         published before, with their event ids. Where rows are deleted, their events are lost: find out from the \
+         orders which, then drop the slot with pg_drop_replication_slot and restart the connector"
+    );
+    Ok(SourceError::SlotUnusable { slot, reason })
 }
 
 #[cfg(test)]

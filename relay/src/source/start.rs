@@ -2,6 +2,7 @@
 
 use super::connection::Connection;
 use super::error::SourceError;
+use super::lease;
 use super::slot::{self, Found};
 use super::snapshot::{self, Follow};
 use crate::connector_config::{ConnectorConfig, SnapshotMode};
@@ -65,11 +66,12 @@ pub async fn prepare<S: Sink>(
     earlier: Earlier,
 ) -> Result<Started, PipelineError> {
     let mode = connector.snapshot.mode;
-    let found = if mode.streams() {
-        slot::find_free(connection, &connector.slot, &connector.database.name).await?
-    } else {
-        Found::Missing
-    };
+    let mut found = find(connection, connector).await?;
+    if plan(mode, found, earlier).reads_rows() || !mode.streams() {
+        // Of several relays one takes the snapshot. It may just have ended, and left the slot behind.
+        lease::lock(connection, connector).await?;
+        found = find(connection, connector).await?;
+    }
     if found == Found::Missing && mode.streams() && earlier.offset && !earlier.streamed {
         tracing::warn!(
             connector.name = connector.name,
@@ -95,7 +97,7 @@ pub async fn prepare<S: Sink>(
         Plan::SnapshotBesideSlot => snapshot::run(pipeline, connector, Follow::Slot).await?,
         Plan::SnapshotAlone => snapshot::run(pipeline, connector, Follow::Nothing).await?,
         Plan::Gone => return Err(gone(connector).into()),
-        Plan::Lost => return Err(slot::lost(&connector.slot).into()),
+        Plan::Lost => return Err(slot::lost(connection, connector).await?.into()),
     }
     if !mode.streams() {
         return Ok(Started::Nothing);
@@ -105,6 +107,29 @@ pub async fn prepare<S: Sink>(
     }
     tracing::info!(slot.name = connector.slot, "replication slot created");
     Ok(Started::NewSlot)
+}
+
+async fn find(
+    connection: &mut Connection,
+    connector: &ConnectorConfig,
+) -> Result<Found, SourceError> {
+    if !connector.snapshot.mode.streams() {
+        return Ok(Found::Missing);
+    }
+    slot::find_free(connection, &connector.slot, &connector.database.name).await
+}
+
+impl Plan {
+    /// Whether rows are read, which must happen once however many relays there are.
+    const fn reads_rows(self) -> bool {
+        matches!(
+            self,
+            Self::SnapshotAndCreateSlot
+                | Self::SnapshotAndReplaceSlot
+                | Self::SnapshotBesideSlot
+                | Self::SnapshotAlone
+        )
+    }
 }
 
 fn plan(mode: SnapshotMode, slot: Found, earlier: Earlier) -> Plan {

@@ -202,6 +202,12 @@ impl WalStream {
         self.connection.send_copy_data(&update.encode()).await
     }
 
+    /// How far the server's WAL has come through the stream.
+    #[must_use]
+    pub const fn received_lsn(&self) -> Lsn {
+        self.received_lsn
+    }
+
     /// Where the server was dialled.
     #[must_use]
     pub fn address(&self) -> &str {

@@ -67,6 +67,12 @@ impl Worker {
         self.call("GET", path, None).await
     }
 
+    /// The body of an answer of 200 that is no JSON.
+    pub(crate) async fn text(&self, path: &str) -> Result<String> {
+        let request = self.http.get(format!("http://{}{path}", self.address)).timeout(DEADLINE);
+        Ok(request.send().await?.error_for_status()?.text().await?)
+    }
+
     pub(crate) async fn call(
         &self,
         method: &str,

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use relay::config::{StorageTopic, WorkerConfig};
+use relay::health::Role;
 use relay::task::TaskHandle;
 use serde_json::Value;
 use testbed::{eventually, servers, topic, unique_name};
@@ -270,5 +271,64 @@ async fn the_position_of_an_idle_slot_is_stored_before_it_is_acknowledged() -> R
     }
     assert!(stage.committed().await?.is_empty());
     task.stop().await;
+    Ok(())
+}
+
+/// Waits until `second` stands by, while `first` goes on.
+async fn stands_by(second: &TaskHandle) -> Result<()> {
+    eventually("the second stands by", DEADLINE, || async {
+        let role = second.health().role();
+        Ok(matches!(role, Role::StandingBy { .. }).then_some(()))
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_stands_by_does_not_end_the_transactions_of_the_one_that_streams() -> Result<()>
+{
+    let mut stage = Stage::new().await?;
+    let first = stage.start()?;
+    running(&first).await?;
+    stage.emit(1..=1).await?;
+    stage.check(1).await?;
+    let second = stage.start()?;
+    stands_by(&second).await?;
+    for id in 2..=20 {
+        stage.emit(id..=id).await?;
+    }
+    stage.check(20).await?;
+    assert_eq!(first.health().role(), Role::Streaming);
+    assert_eq!(first.health().look().takeovers, 0);
+    stands_by(&second).await?;
+    first.abandon();
+    stage.emit(21..=40).await?;
+    stage.check(40).await?;
+    assert_eq!(second.health().role(), Role::Streaming);
+    second.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_comes_during_the_snapshot_of_another_one_leaves_it_alone() -> Result<()> {
+    // The transactions are open during the delay, and there is no slot yet.
+    let mut stage = Stage::new().await?.with("snapshot.delay.ms", "3000");
+    for id in 1..=3 {
+        stage.outbox.keep("inventory.outboxevent", &[&id.to_string()]).await?;
+    }
+    let first = stage.start()?;
+    let locked = "select count(*) from pg_locks where locktype = 'advisory' and granted \
+                  and database = (select oid from pg_database where datname = current_database())";
+    stage.outbox.until_value(locked, "1").await?;
+    let second = stage.start()?;
+    stands_by(&second).await?;
+    running(&first).await?;
+    stage.check(3).await?;
+    assert_eq!(first.health().role(), Role::Streaming);
+    assert_eq!(first.health().look().takeovers, 0);
+    first.abandon();
+    stage.outbox.keep("inventory.outboxevent", &["4"]).await?;
+    stage.check(4).await?;
+    assert_eq!(second.health().role(), Role::Streaming);
+    second.stop().await;
     Ok(())
 }

@@ -296,7 +296,7 @@ async fn a_second_relay_stands_by_until_the_slot_is_free() -> Result<()> {
     let (second, second_control) = outbox.start(100, true)?;
     outbox.emit("1").await?;
     records(&first_control, 1).await?;
-    assert!(matches!(second.state(), TaskState::Starting | TaskState::Waiting { .. }));
+    assert!(matches!(second.state(), TaskState::Starting | TaskState::StandingBy { .. }));
     assert!(second_control.records().is_empty());
     first.stop().await;
     outbox.emit("2").await?;

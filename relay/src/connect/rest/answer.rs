@@ -33,6 +33,10 @@ pub(super) fn created(location: &str, value: &impl Serialize) -> Answer {
     answer
 }
 
+pub(super) fn text(text: String, content_type: &'static str) -> Answer {
+    build(200, text, &[(CONTENT_TYPE, HeaderValue::from_static(content_type))])
+}
+
 pub(super) fn empty(status: u16) -> Answer {
     build(status, Body::empty(), &[])
 }

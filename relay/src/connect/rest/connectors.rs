@@ -58,7 +58,7 @@ pub(super) async fn answer(herder: &Arc<Herder>, call: &Call) -> Answered {
         },
         ("POST", Resource::TaskRestart(name, task)) => match task.parse() {
             Ok(task) => {
-                herder.restart_task(name, task)?;
+                herder.restart_task(name, task).await?;
                 Ok(answer::empty(204))
             }
             Err(_) => Ok(answer::matched(404)),

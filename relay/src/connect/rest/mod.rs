@@ -23,6 +23,7 @@ use self::answer::Answer;
 use self::routes::{NoResource, Resource};
 use super::error::ConnectError;
 use super::herder::Herder;
+use super::{metrics, readiness};
 use crate::config::WorkerConfig;
 
 pub(super) use self::connectors::name_config;
@@ -139,7 +140,7 @@ impl Api {
         if resource.wants_json() && !request::may_be_json(&parts.headers) {
             return answer::unmatched(415);
         }
-        if !request::accepts_json(&parts.headers) {
+        if resource != Resource::Metrics && !request::accepts_json(&parts.headers) {
             return answer::unmatched(406);
         }
         let Ok(body) = axum::body::to_bytes(body, BODY_MAX_BYTES).await else {
@@ -168,6 +169,7 @@ impl Api {
             Resource::Live => return answer::json(&json!({"status": "live"})),
             Resource::Health => return self.health(),
             Resource::Ready => return self.ready(),
+            Resource::Metrics => return self.metrics(),
             _ => {}
         }
         let mut cell = self.herder.clone();
@@ -201,12 +203,20 @@ impl Api {
         }
     }
 
+    /// While the worker starts there are no connectors to tell of.
+    fn metrics(&self) -> Answer {
+        let herder = self.herder.borrow().clone();
+        let connectors = herder.map(|herder| herder.registry.health()).unwrap_or_default();
+        answer::text(metrics::text(&connectors), metrics::CONTENT_TYPE)
+    }
+
     fn ready(&self) -> Answer {
         let herder = self.herder.borrow().clone();
         match herder {
             Some(herder) => {
-                let connectors = herder.names().len();
-                answer::json(&json!({"status": "ready", "connectors": connectors}))
+                let registered = herder.names().len();
+                let (status, body) = readiness::answer(&herder.registry.health(), registered);
+                answer::json_with(status, &body)
             }
             None => answer::json_with(
                 503,

@@ -9,6 +9,7 @@ pub(super) enum Resource {
     Health,
     Live,
     Ready,
+    Metrics,
     Connectors,
     Connector(String),
     Config(String),
@@ -60,6 +61,7 @@ impl Resource {
             ["health"] => Self::Health,
             ["health", "live"] => Self::Live,
             ["health", "ready"] => Self::Ready,
+            ["metrics"] => Self::Metrics,
             ["connectors"] => Self::Connectors,
             ["connectors", name] => Self::Connector(owned(name)),
             ["connectors", name, "config"] => Self::Config(owned(name)),
@@ -121,9 +123,14 @@ impl Resource {
         all.join(", ")
     }
 
+    /// Whether it is asked by probes and collectors, for what this process knows without waiting.
+    pub(super) const fn is_for_probes(&self) -> bool {
+        matches!(self, Self::Health | Self::Live | Self::Ready | Self::Metrics)
+    }
+
     /// Whether a request may only carry JSON, whatever it does with it.
     pub(super) const fn wants_json(&self) -> bool {
-        !matches!(self, Self::Root | Self::Health | Self::Live | Self::Ready)
+        !self.is_for_probes() && !matches!(self, Self::Root)
     }
 }
 
@@ -166,6 +173,7 @@ mod tests {
             "/connectors/b%C3%BCro/tasks/x/status",
             Resource::TaskStatus("büro".into(), "x".into()),
         );
+        check("/metrics", Resource::Metrics);
         check("/admin/loggers/org.apache", Resource::Logger("org.apache".into()));
     }
 

@@ -10,7 +10,7 @@ mod topic_log;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, bail};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use self::status_queue::StatusQueue;
@@ -34,6 +34,8 @@ pub(super) struct Storage {
     offset_log: TopicLog,
     status_queue: Arc<StatusQueue>,
     status_writer: JoinHandle<()>,
+    /// Changes with each record of the status topic.
+    status_count: watch::Receiver<u64>,
     cluster_id: Option<String>,
 }
 
@@ -66,7 +68,7 @@ impl Storage {
         let config_log = follow(&worker.config_topic.name, config_partitions, apply)?;
         let (offsets, apply) = offset_reader();
         let offset_log = follow(&worker.offset_topic.name, offset_partitions, apply)?;
-        let (statuses, apply) = status_reader();
+        let (statuses, status_count, apply) = status_reader();
         let status_log = follow(&worker.status_topic.name, status_partitions, apply)?;
         tokio::join!(config_log.caught_up(), offset_log.caught_up(), status_log.caught_up());
         // What was read so far is in the state already; replaying it would remove and restart connectors of the past.
@@ -82,6 +84,7 @@ impl Storage {
             offset_log,
             status_queue,
             status_writer,
+            status_count,
             cluster_id: cluster.id,
         };
         Ok((storage, changes))
@@ -98,6 +101,11 @@ impl Storage {
 
     pub(super) fn statuses(&self) -> MutexGuard<'_, StatusState> {
         lock(&self.statuses)
+    }
+
+    /// Hears of each record of the status topic, whoever wrote it.
+    pub(super) fn status_changes(&self) -> watch::Receiver<u64> {
+        self.status_count.clone()
     }
 
     pub(super) fn offsets(&self) -> MutexGuard<'_, OffsetState> {
@@ -177,16 +185,18 @@ fn config_reader() -> (Arc<Mutex<ConfigState>>, mpsc::UnboundedReceiver<ConfigCh
     (state, changes, Box::new(apply))
 }
 
-fn status_reader() -> (Arc<Mutex<StatusState>>, Apply) {
+fn status_reader() -> (Arc<Mutex<StatusState>>, watch::Receiver<u64>, Apply) {
     let state = Arc::new(Mutex::new(StatusState::default()));
     let target = Arc::clone(&state);
+    let (count, counted) = watch::channel(0);
     let apply = move |key: &[u8], value: Option<&[u8]>| {
         let key = String::from_utf8_lossy(key);
         if let Err(reason) = lock(&target).apply(&key, value) {
             tracing::warn!(kafka.key = %key, reason, "a record of the status topic is skipped");
         }
+        count.send_modify(|count| *count += 1);
     };
-    (state, Box::new(apply))
+    (state, counted, Box::new(apply))
 }
 
 fn offset_reader() -> (Arc<Mutex<OffsetState>>, Apply) {

@@ -1,0 +1,194 @@
+//! What is known of a connector's health: its role, how its slot stands, whether its stream delivers. The task writes
+//! it; readiness and metrics are made of it.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use pgoutput::Lsn;
+
+use crate::canary::Canary;
+use crate::slot_figures::SlotReport;
+
+/// What a connector's task does on this worker.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Role {
+    /// It prepares its start.
+    #[default]
+    Starting,
+    /// Somebody else streams from the slot; it takes over when the slot is free.
+    StandingBy {
+        /// Who holds the slot.
+        reason: String,
+    },
+    /// It streams.
+    Streaming,
+    /// Nothing is to be streamed (`snapshot.mode=initial_only`).
+    Idle,
+    /// It cannot stream now and tries again.
+    Waiting {
+        /// What it waits for.
+        reason: String,
+    },
+    /// Paused or stopped on request.
+    Paused,
+    /// Stopped for good; somebody has to act.
+    Failed {
+        /// The first line of the trace.
+        reason: String,
+    },
+}
+
+impl Role {
+    /// The word for it in JSON and metrics.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::StandingBy { .. } => "standby",
+            Self::Streaming => "streaming",
+            Self::Idle => "idle",
+            Self::Waiting { .. } => "waiting",
+            Self::Paused => "paused",
+            Self::Failed { .. } => "failed",
+        }
+    }
+
+    /// All words, for metrics that tell each of them.
+    pub const WORDS: [&'static str; 7] =
+        ["starting", "standby", "streaming", "idle", "waiting", "paused", "failed"];
+}
+
+/// The health of one connector on this worker, over all tasks that it has had.
+#[derive(Debug, Default)]
+pub struct Health {
+    state: Mutex<State>,
+}
+
+/// One look at a connector's health.
+#[derive(Debug, Clone, Default)]
+pub struct State {
+    /// What the task does.
+    pub role: Role,
+    /// It stood by and has not streamed since.
+    stood_by: bool,
+    /// How often this worker took the slot over after standing by for it.
+    pub takeovers: u64,
+    /// How the slot stands, as it was seen last.
+    pub slot: Option<SlotReport>,
+    /// Why the last look at the slot failed; none when it did not.
+    pub slot_error: Option<String>,
+    /// Looks at the slot that failed.
+    pub slot_errors: u64,
+    /// What was sent through the stream to see whether it comes back.
+    pub canary: Canary,
+    /// How far the stream has brought the server's WAL.
+    pub received_lsn: Lsn,
+    /// The end of WAL that the stream should have reached, and since when.
+    expected: Option<(Lsn, Instant)>,
+}
+
+impl Health {
+    /// What is known now.
+    #[must_use]
+    pub fn look(&self) -> State {
+        self.lock().clone()
+    }
+
+    /// The role now.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.lock().role.clone()
+    }
+
+    /// A role begins.
+    pub fn begin(&self, role: Role) {
+        let mut state = self.lock();
+        if state.role == role {
+            return;
+        }
+        if role == Role::Streaming {
+            state.takeovers += u64::from(std::mem::take(&mut state.stood_by));
+        }
+        state.stood_by |= matches!(role, Role::StandingBy { .. });
+        if role != Role::Streaming {
+            // What was seen by a stream that is over says nothing about the next one.
+            state.slot = None;
+            state.slot_error = None;
+            state.canary.forget();
+        }
+        state.received_lsn = Lsn::ZERO;
+        state.expected = None;
+        state.role = role;
+    }
+
+    /// The stream has brought the server's WAL up to here.
+    pub fn received(&self, lsn: Lsn) {
+        let mut state = self.lock();
+        state.received_lsn = state.received_lsn.max(lsn);
+        let received_lsn = state.received_lsn;
+        state.expected.take_if(|(expected, _)| *expected <= received_lsn);
+    }
+
+    /// A look at the slot went well.
+    pub fn saw_slot(&self, report: SlotReport) {
+        let mut state = self.lock();
+        let wal_end = report.look.wal_end;
+        if state.expected.is_none() && wal_end > state.received_lsn {
+            state.expected = Some((wal_end, Instant::now()));
+        }
+        state.slot = Some(report);
+        state.slot_error = None;
+    }
+
+    /// A look at the slot failed. True: for another reason than the look before.
+    pub fn missed_slot(&self, reason: &str) -> bool {
+        let mut state = self.lock();
+        state.slot_errors += 1;
+        let is_new = state.slot_error.as_deref() != Some(reason);
+        state.slot_error = Some(reason.to_owned());
+        is_new
+    }
+
+    /// Changes what is known of the canary.
+    pub fn canary<T>(&self, change: impl FnOnce(&mut Canary) -> T) -> T {
+        change(&mut self.lock().canary)
+    }
+
+    /// Nothing panics while it holds the lock.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// For how long the stream has not reached a position that the server had written then.
+    #[must_use]
+    pub fn behind_for(&self) -> Option<Duration> {
+        self.expected.map(|(_, since)| since.elapsed())
+    }
+
+    /// Why events do not flow as they should, for an answer of 503; none: they do, or are not meant to on this worker.
+    #[must_use]
+    pub fn unready(&self, stream_silence_max: Duration) -> Option<String> {
+        match &self.role {
+            Role::Starting => Some("the connector is starting".to_owned()),
+            Role::Waiting { reason } => Some(reason.clone()),
+            Role::Failed { reason } => Some(format!("the task failed: {reason}")),
+            Role::StandingBy { .. } | Role::Idle | Role::Paused => None,
+            Role::Streaming => self.stream_unready(stream_silence_max),
+        }
+    }
+
+    fn stream_unready(&self, stream_silence_max: Duration) -> Option<String> {
+        if let Some(late) = self.canary.late(Instant::now()) {
+            return Some(late);
+        }
+        if let Some(silent) = self.behind_for().filter(|silent| *silent > stream_silence_max) {
+            return Some(format!(
+                "the stream has brought nothing for {} s although the server has written WAL",
+                silent.as_secs()
+            ));
+        }
+        self.slot.as_ref().and_then(SlotReport::unready)
+    }
+}

@@ -1,0 +1,253 @@
+//! Watches the slot beside the stream, over a connection of its own: how far it is behind, whether it keeps to its
+//! budget, and whether a canary comes back. A look that fails is told; it does not stop the stream.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pgoutput::Lsn;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Interval, MissedTickBehavior};
+
+use crate::canary;
+use crate::connector_config::{BudgetAction, ConnectorConfig};
+use crate::health::Health;
+use crate::slot_figures::{Fill, SlotHistory, SlotLook, SlotReport};
+use crate::source::connection::{Connection, Purpose, Row};
+use crate::source::wal::quote_literal;
+use crate::source::{SourceError, slot};
+
+/// Watches a slot as long as it is kept.
+#[derive(Debug)]
+pub struct SlotGuard {
+    watching: JoinHandle<()>,
+    exceeded: watch::Receiver<Option<SlotReport>>,
+}
+
+impl SlotGuard {
+    /// Begins with a stream. `messages`: whether logical decoding messages come through it, as canaries must.
+    #[must_use]
+    pub fn start(connector: &ConnectorConfig, health: &Arc<Health>, messages: bool) -> Self {
+        let (exceed, exceeded) = watch::channel(None);
+        let interval = connector.guard.canary_interval;
+        if interval.is_some() && !messages {
+            tracing::warn!(
+                connector.name = connector.name,
+                "relay.canary.interval.ms has no effect: PostgreSQL sends logical decoding messages since version 14"
+            );
+        }
+        let canary_interval = interval.filter(|_| messages);
+        if let Some(interval) = canary_interval {
+            let silence_max = interval + connector.guard.canary_timeout;
+            health.canary(|canary| canary.begin(silence_max, Instant::now()));
+        }
+        let watch = Watch {
+            connector: connector.clone(),
+            health: Arc::clone(health),
+            exceed,
+            connection: None,
+            history: SlotHistory::new(&connector.slot),
+            fill: Fill::Fine,
+            wal_status: String::new(),
+        };
+        Self { watching: tokio::spawn(watch.run(canary_interval)), exceeded }
+    }
+
+    /// Waits until the slot is over its budget and is to be dropped for it; for ever where that is not asked for.
+    pub async fn exceeded(&mut self) -> SlotReport {
+        loop {
+            if let Some(report) = self.exceeded.borrow_and_update().clone() {
+                return report;
+            }
+            if self.exceeded.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+}
+
+impl Drop for SlotGuard {
+    fn drop(&mut self) {
+        self.watching.abort();
+    }
+}
+
+/// `relay.slot.budget.action=drop`: gives the slot up, whose stream has ended. The error says what is lost.
+pub async fn give_up(connector: &ConnectorConfig, report: &SlotReport) -> SourceError {
+    let dropped = async {
+        let mut connection = Connection::open(&connector.database, Purpose::Query).await?;
+        slot::drop(&mut connection, &connector.slot).await
+    };
+    if let Err(error) = dropped.await {
+        return error;
+    }
+    let from = report.look.confirmed_flush_lsn.unwrap_or(Lsn::ZERO);
+    let reason = format!(
+        "it held back {} bytes of WAL, more than relay.slot.budget.bytes allows, and was dropped as \
+         relay.slot.budget.action=drop asks. What was committed after {from} and is not published is in no slot any \
+         more: restart the task with snapshot.mode=when_needed, which publishes the rows that are still in the outbox \
+         and goes on from there; events whose rows are deleted are lost",
+        report.retained_bytes
+    );
+    SourceError::SlotUnusable { slot: connector.slot.clone(), reason }
+}
+
+/// A watch that goes on.
+struct Watch {
+    connector: ConnectorConfig,
+    health: Arc<Health>,
+    exceed: watch::Sender<Option<SlotReport>>,
+    connection: Option<Connection>,
+    history: SlotHistory,
+    /// What the log was told last.
+    fill: Fill,
+    wal_status: String,
+}
+
+impl Watch {
+    async fn run(mut self, canary_interval: Option<Duration>) {
+        let mut looks = self.connector.guard.poll_interval.map(ticks);
+        let mut canaries = canary_interval.map(ticks);
+        loop {
+            let done = tokio::select! {
+                () = tick(&mut looks) => self.look().await,
+                () = tick(&mut canaries) => self.send_canary().await,
+            };
+            if let Err(error) = done {
+                // The next one begins with a connection of its own.
+                self.connection = None;
+                let reason = error.to_string();
+                if self.health.missed_slot(&reason) {
+                    tracing::warn!(
+                        connector.name = self.connector.name,
+                        slot.name = self.connector.slot,
+                        "the slot cannot be watched, the stream goes on: {reason}"
+                    );
+                }
+            }
+        }
+    }
+
+    async fn connection(&mut self) -> Result<&mut Connection, SourceError> {
+        let open = match self.connection.take() {
+            Some(open) => open,
+            None => Connection::open(&self.connector.database, Purpose::Query).await?,
+        };
+        Ok(self.connection.insert(open))
+    }
+
+    async fn look(&mut self) -> Result<(), SourceError> {
+        let slot = self.connector.slot.clone();
+        let sql = format!(
+            "select active, wal_status, safe_wal_size, restart_lsn, confirmed_flush_lsn, pg_current_wal_lsn() \
+             from pg_replication_slots where slot_name = {}",
+            quote_literal(&slot)
+        );
+        let rows = self.connection().await?.query("look at the replication slot", &sql).await?;
+        let Some(look) = rows.into_iter().next().map(read) else {
+            let reason = "it is gone".to_owned();
+            return Err(SourceError::SlotUnusable { slot, reason });
+        };
+        let (budget_bytes, action) =
+            (self.connector.guard.budget_bytes, self.connector.guard.budget_action);
+        let report = self.history.report(look, budget_bytes, Instant::now());
+        self.tell(&report);
+        if report.fill() == Fill::Exceeded && action == BudgetAction::Drop {
+            self.exceed.send_replace(Some(report.clone()));
+        }
+        self.health.saw_slot(report);
+        Ok(())
+    }
+
+    /// Says in the log when a threshold is passed, once each time.
+    fn tell(&mut self, report: &SlotReport) {
+        let (connector, fill) = (&self.connector, report.fill());
+        let budget_bytes = report.budget_bytes.unwrap_or_default();
+        let bytes = report.retained_bytes;
+        if fill > self.fill {
+            tracing::warn!(
+                connector.name = connector.name,
+                slot.name = connector.slot,
+                slot.retained_bytes = bytes,
+                slot.budget_bytes = budget_bytes,
+                "the slot holds back much WAL: {}",
+                if fill == Fill::Exceeded {
+                    "its budget is exceeded"
+                } else {
+                    "its budget is nearly used up"
+                }
+            );
+        } else if fill < self.fill {
+            tracing::info!(
+                connector.name = connector.name,
+                slot.name = connector.slot,
+                slot.retained_bytes = bytes,
+                slot.budget_bytes = budget_bytes,
+                "the slot holds back less WAL again"
+            );
+        }
+        self.fill = fill;
+        let status = &report.look.wal_status;
+        if *status != self.wal_status && matches!(status.as_str(), "unreserved" | "lost") {
+            tracing::error!(
+                connector.name = connector.name,
+                slot.name = connector.slot,
+                slot.wal_status = status,
+                slot.retained_bytes = bytes,
+                "the slot loses WAL that it still needs (max_slot_wal_keep_size)"
+            );
+        }
+        self.wal_status.clone_from(status);
+    }
+
+    async fn send_canary(&mut self) -> Result<(), SourceError> {
+        if self.health.canary(|canary| canary.is_on_its_way()) {
+            return Ok(());
+        }
+        let token = uuid::Uuid::new_v4().to_string();
+        // Not transactional, so that it makes no transaction that the stream would tell of. A transaction id has the
+        // commit flush the WAL with the message in it; a replica that is away must not hold it up.
+        let sql = format!(
+            "set synchronous_commit = local; \
+             select pg_logical_emit_message(false, {}, {}), txid_current()",
+            quote_literal(&canary::prefix(&self.connector.name)),
+            quote_literal(&token)
+        );
+        let health = Arc::clone(&self.health);
+        let connection = self.connection().await?;
+        // It may come back before the answer does.
+        health.canary(|canary| canary.sent(token, Instant::now()));
+        let sent = connection.query("send a canary", &sql).await;
+        if sent.is_err() {
+            health.canary(canary::Canary::take_back);
+        }
+        sent.map(|_| ())
+    }
+}
+
+fn ticks(interval: Duration) -> Interval {
+    let mut ticks = tokio::time::interval(interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+async fn tick(ticks: &mut Option<Interval>) {
+    match ticks {
+        Some(ticks) => {
+            ticks.tick().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+fn read(row: Row) -> SlotLook {
+    let mut columns = row.into_iter();
+    let mut next = || columns.next().flatten();
+    let active = next().as_deref() == Some("t");
+    let wal_status = next().unwrap_or_default();
+    let safe_wal_size = next().and_then(|size| size.parse().ok());
+    let mut lsn = || next().and_then(|lsn| lsn.parse::<Lsn>().ok());
+    let (restart_lsn, confirmed_flush_lsn) = (lsn(), lsn());
+    let wal_end = lsn().unwrap_or(Lsn::ZERO);
+    SlotLook { active, wal_status, safe_wal_size, restart_lsn, confirmed_flush_lsn, wal_end }
+}

@@ -1,0 +1,196 @@
+//! SIGTERM in every phase: the relay ends within its bound, says what it drained, and nothing is lost.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+use sqlx::{Connection, PgConnection};
+use testbed::server::{Kafka, Options, RunFolder};
+use testbed::{PostgresDatabase, Settings, eventually, servers, unique_name};
+
+use crate::connect_worker::{DEADLINE, Worker, example_config, outbox_database};
+use crate::numbered_events::NumberedEvents;
+
+const NAME: &str = "stops";
+
+/// What a stop may take beyond `SHUTDOWN_TIMEOUT`, as documented; and as much again for a machine with many tests on it.
+const GRACE: Duration = Duration::from_secs(2 * 4);
+
+/// `SHUTDOWN_TIMEOUT` of these tests.
+const DRAIN: (&str, &str) = ("SHUTDOWN_TIMEOUT", "2000");
+const DRAIN_MAX: Duration = Duration::from_secs(2);
+
+/// A connector and its relay, which comes and goes.
+struct Flow {
+    topics: String,
+    bootstrap_servers: String,
+    database: PostgresDatabase,
+    config: serde_json::Value,
+    events: NumberedEvents,
+}
+
+impl Flow {
+    async fn new(bootstrap_servers: &str, options: &[(&str, &str)]) -> Result<Self> {
+        let (database, _sql) = outbox_database().await?;
+        let mut config = example_config(&database)?;
+        for (option, value) in options {
+            config[*option] = json!(value);
+        }
+        let slot = config["slot.name"].as_str().unwrap_or_default();
+        let events = NumberedEvents::new(&database, slot, bootstrap_servers);
+        let bootstrap_servers = bootstrap_servers.to_owned();
+        Ok(Self { topics: unique_name("stops"), bootstrap_servers, database, config, events })
+    }
+
+    fn start(&self, env: &[(&str, &str)]) -> Result<Worker> {
+        let env: Vec<(&str, &str)> = env.iter().copied().chain([DRAIN]).collect();
+        Worker::start_only(&self.bootstrap_servers, &self.topics, &env)
+    }
+
+    async fn register(&self, worker: &Worker) -> Result<()> {
+        worker.program.line("REST API listens", DEADLINE).await?;
+        let body = json!({"name": NAME, "config": self.config});
+        let (status, answer) = worker.call("POST", "/connectors", Some(&body)).await?;
+        ensure!(status == 201, "{answer}");
+        Ok(())
+    }
+
+    async fn streaming(&self) -> Result<Worker> {
+        let worker = self.start(&[])?;
+        self.register(&worker).await?;
+        worker.states(NAME, "RUNNING", Some("RUNNING")).await?;
+        Ok(worker)
+    }
+
+    async fn arrived(&self, count: usize) -> Result<()> {
+        eventually("first events", DEADLINE, || async {
+            Ok((self.events.arrived().await?.len() >= count).then_some(()))
+        })
+        .await
+    }
+}
+
+/// Stops it with SIGTERM; returns what it printed.
+async fn stop(worker: &Worker) -> Result<String> {
+    let begun = Instant::now();
+    let status = worker.program.terminate().await?;
+    let took = begun.elapsed();
+    let output = worker.program.output().join("\n");
+    ensure!(status.success(), "{status}\n{output}");
+    ensure!(took < DRAIN_MAX + GRACE, "{took:?}\n{output}");
+    ensure!(output.contains("relay stopped"), "{output}");
+    Ok(output)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_starts_or_waits_for_postgresql_stops_at_once_and_loses_nothing() -> Result<()>
+{
+    let flow = Flow::new(servers().await?.bootstrap_servers(), &[]).await?;
+    let worker = flow.streaming().await?;
+    flow.events.emit(1, 5).await?;
+    flow.events.delivered(5).await?;
+    stop(&worker).await?;
+    flow.events.emit(6, 10).await?;
+    // Starting: it has just begun to read its topics.
+    let worker = flow.start(&[])?;
+    worker.program.line("REST API listens", DEADLINE).await?;
+    stop(&worker).await?;
+    let away = format!("{}:{}=127.0.0.1:1", flow.database.host, flow.database.port);
+    let worker = flow.start(&[("RELAY_CONNECT_TO", &away)])?;
+    worker.program.line("waiting: cannot connect", DEADLINE).await?;
+    stop(&worker).await?;
+    let worker = flow.start(&[])?;
+    flow.events.delivered(10).await?;
+    stop(&worker).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_in_mid_snapshot_ends_in_time_and_the_next_start_publishes_every_row() -> Result<()>
+{
+    // One row at a time: the snapshot lasts.
+    let options = [("snapshot.fetch.size", "1")];
+    let flow = Flow::new(servers().await?.bootstrap_servers(), &options).await?;
+    const ROWS: u32 = 5_000;
+    flow.events.keep(1, ROWS).await?;
+    let worker = flow.start(&[])?;
+    flow.register(&worker).await?;
+    flow.arrived(1).await?;
+    let output = stop(&worker).await?;
+    ensure!(!output.contains("snapshot of the existing rows published"), "too late\n{output}");
+    let worker = flow.start(&[])?;
+    flow.events.delivered(ROWS).await?;
+    flow.events.emit(ROWS + 1, ROWS + 5).await?;
+    flow.events.delivered(ROWS + 5).await?;
+    stop(&worker).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_under_load_drains_so_that_nothing_is_lost_or_repeated() -> Result<()> {
+    let flow = Flow::new(servers().await?.bootstrap_servers(), &[]).await?;
+    let worker = flow.streaming().await?;
+    let emitter = flow.events.emit_from(1);
+    flow.arrived(50).await?;
+    let output = stop(&worker).await?;
+    ensure!(output.contains("drained_records="), "{output}");
+    ensure!(output.contains("left_records=0"), "{output}");
+    ensure!(output.contains("task drained and stopped"), "{output}");
+    let worker = flow.start(&[])?;
+    worker.states(NAME, "RUNNING", Some("RUNNING")).await?;
+    let last = emitter.stop().await?;
+    let all = flow.events.delivered(last).await?;
+    assert_eq!(all.len(), usize::try_from(last)?, "each once");
+    stop(&worker).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_while_the_broker_is_away_gives_up_in_time_and_says_what_is_left() -> Result<()> {
+    let folder = RunFolder::create(&Settings::read(), false)?;
+    let quiet: testbed::server::Progress = std::sync::Arc::new(|_: &str| {});
+    let mut kafka = Kafka::start(&Settings::read(), &folder, Options::for_tests(), &quiet).await?;
+    let flow = Flow::new(kafka.bootstrap_servers(), &[]).await?;
+    let worker = flow.streaming().await?;
+    flow.events.emit(1, 5).await?;
+    flow.events.delivered(5).await?;
+    kafka.kill().await;
+    flow.events.emit(6, 15).await?;
+    let mut sql = PgConnection::connect(&flow.database.url()).await?;
+    let end = "select (pg_current_wal_lsn() - '0/0')::float8";
+    let end: f64 = sqlx::query_scalar(end).fetch_one(&mut sql).await?;
+    let received = || async {
+        let metrics = worker.text("/metrics").await?;
+        let told = metrics.lines().find(|line| line.starts_with("relay_stream_received_lsn{"));
+        let told = told.and_then(|line| line.split(' ').nth(1)).context("no position")?;
+        Ok((told.parse::<f64>()? >= end).then_some(()))
+    };
+    eventually("the events are received", DEADLINE, received).await?;
+    let output = stop(&worker).await.context("the broker is away")?;
+    ensure!(output.contains("left_records=10"), "{output}");
+    kafka.restart().await?;
+    let worker = flow.start(&[])?;
+    flow.events.delivered(15).await?;
+    stop(&worker).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_stops_at_once_and_the_stream_of_the_other_goes_on() -> Result<()> {
+    let flow = Flow::new(servers().await?.bootstrap_servers(), &[]).await?;
+    let active = flow.streaming().await?;
+    let standby = flow.start(&[])?;
+    standby.program.line("standing by until it is free", DEADLINE).await?;
+    stop(&standby).await?;
+    flow.events.emit(1, 5).await?;
+    flow.events.delivered(5).await?;
+    let (_, status) = active.get(&format!("/connectors/{NAME}/status")).await?;
+    for part in [&status["connector"], &status["tasks"][0]] {
+        assert_eq!(
+            (&part["state"], &part["worker_id"]),
+            (&json!("RUNNING"), &json!(active.address))
+        );
+    }
+    stop(&active).await?;
+    Ok(())
+}
