@@ -56,6 +56,9 @@ const GATHER_TIME: Duration = Duration::from_millis(5);
 /// should not wait for one whose leader is away.
 const CONVOY_TIME_MAX: Duration = Duration::from_millis(100);
 
+/// A broker that does not answer is dialled anew: as long as Kafka's Java clients wait, half of librdkafka's time.
+pub(super) const SOCKET_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// A Kafka producer as a sink.
 pub struct KafkaSink {
     producer: ThreadedProducer<Deliveries>,
@@ -304,8 +307,7 @@ pub(super) fn producer_config(
         .set("message.max.bytes", MESSAGE_BYTES_MAX)
         // As Connect does for sources: a broker that is away is waited for, however long.
         .set("message.timeout.ms", "0")
-        // A broker that does not answer is dialled anew: as long as Kafka's Java clients wait, half of librdkafka's time.
-        .set("socket.timeout.ms", "30000")
+        .set("socket.timeout.ms", SOCKET_TIMEOUT.as_millis().to_string())
         // And it is dialled once a second while it is away, not every ten.
         .set("reconnect.backoff.max.ms", "1000")
         // Java's partitioner: a key stays on its partition when the relay takes Debezium's place.

@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::kafka::{headers, producer_config, refusal, weight, without_value};
+use super::kafka::{SOCKET_TIMEOUT, headers, producer_config, refusal, weight, without_value};
 use super::{Committed, Confirmation, Sink, SinkError, stored_position};
 use crate::connector_config::Transactions;
 use crate::failpoint::{self, Step};
@@ -173,11 +173,16 @@ impl TransactionalSink {
             return Err(SinkError::Configuration { reason });
         }
         let mut config = producer_config(bootstrap_servers, overrides)?;
+        let timeout_ms = transactions.timeout.as_millis();
+        let socket_timeout_ms = config.get("socket.timeout.ms").and_then(|set| set.parse().ok());
+        let socket_timeout_ms = socket_timeout_ms.unwrap_or(SOCKET_TIMEOUT.as_millis());
         config
             .set("transactional.id", &transactions.transactional_id)
-            .set("transaction.timeout.ms", transactions.timeout.as_millis().to_string())
+            .set("transaction.timeout.ms", timeout_ms.to_string())
+            // librdkafka takes none that is longer than that of the transaction.
+            .set("socket.timeout.ms", socket_timeout_ms.min(timeout_ms).to_string())
             // librdkafka allows no record to outlive its transaction: the timeout of the one is that of the other.
-            .set("message.timeout.ms", transactions.timeout.as_millis().to_string());
+            .set("message.timeout.ms", timeout_ms.to_string());
         let shared = Arc::new(Shared::default());
         let context = Deliveries { shared: Arc::clone(&shared) };
         let producer = ThreadedProducer::from_config_and_context(&config, context)
