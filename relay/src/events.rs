@@ -1,62 +1,40 @@
 //! From a change to records: the chain of transforms, the converters, and what to do where one of them refuses.
 
+mod on_its_way;
+mod settle;
+mod stage;
+mod transform_log;
+
 use std::collections::VecDeque;
-use std::fmt;
+use std::sync::Arc;
 
 use event_router::chain::{Chain, Input};
-use event_router::change::{Change, Operation, Row, ValueError};
-use event_router::data::Value;
+use event_router::change::{Operation, ValueError};
 use event_router::envelope::{
-    Envelope, Key, MessageSchemas, RawChange, Source, TransactionBlock, heartbeat, tombstone,
-    transaction_boundary,
+    Envelope, MessageSchemas, TransactionBlock, heartbeat, tombstone, transaction_boundary,
 };
-use event_router::{Header, RouteError, Skipped, Warning};
+use event_router::{Header, RouteError, RoutedEvent};
 use pgoutput::{LogicalMessage, OldTuple, Tuple};
 
 use crate::columns::TupleRow;
-use crate::connector_config::{ConnectorConfig, Unreadable};
+use crate::connector_config::{ConnectorConfig, is_legal_topic};
 use crate::context_headers::ContextHeaders;
-use crate::convert;
+use crate::dead_letter::stored::{StoredMessage, Subject};
+use crate::dead_letter::{DeadLetters, ErrorCounts};
 use crate::provenance::Provenance;
 use crate::record::Record;
 use crate::source::relations::CapturedTable;
 use crate::source::wal::now_us;
 
-/// The log's target for what Debezium's transforms log, so that it can be told apart and switched by itself.
-pub const TRANSFORMS_LOG: &str = "relay::transforms";
+use on_its_way::OnItsWay;
+use transform_log::TransformLog;
+
+pub use settle::{Attempt, Refusable};
+pub use stage::Stage;
+pub use transform_log::TRANSFORMS_LOG;
 
 /// Ends the topic of logical decoding messages. Debezium takes the dot whatever `topic.delimiter` says.
 const MESSAGE_TOPIC_SUFFIX: &str = ".message";
-
-/// Where a change failed on its way, as Kafka Connect names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
-    /// The connector could not read it.
-    Poll,
-    /// A transform refused it.
-    Transformation,
-    /// A converter refused a header.
-    HeaderConverter,
-    /// A converter refused the key.
-    KeyConverter,
-    /// A converter refused the value.
-    ValueConverter,
-    /// Kafka's producer takes no such record: its partition or timestamp is negative.
-    Produce,
-}
-
-impl fmt::Display for Stage {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Poll => "TASK_POLL",
-            Self::Transformation => "TRANSFORMATION",
-            Self::HeaderConverter => "HEADER_CONVERTER",
-            Self::KeyConverter => "KEY_CONVERTER",
-            Self::ValueConverter => "VALUE_CONVERTER",
-            Self::Produce => "KAFKA_PRODUCE",
-        })
-    }
-}
 
 /// A change that cannot become a record, in a connector that stops there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,24 +82,59 @@ pub struct Events<'c> {
     messages: MessageSchemas,
     /// Events of the transaction so far, by table, in the order in which the tables came.
     counts: Vec<(String, i64)>,
+    /// Where the connector has a dead letter topic.
+    dead_letters: Option<DeadLetters<'c>>,
+    error_counts: Arc<ErrorCounts>,
 }
 
-/// One change on its way.
-struct OnItsWay<'c, 'r> {
-    config: &'c ConnectorConfig,
-    table: &'c CapturedTable,
+/// What happened to a row of a table.
+#[derive(Debug)]
+pub struct TableChange<'t, 'r> {
+    table: &'t CapturedTable,
     operation: Operation,
-    before: Option<&'c TupleRow<'c, 'r>>,
-    after: Option<&'c TupleRow<'c, 'r>>,
-    provenance: &'c Provenance,
-    event_ts_us: i64,
-    transaction: Option<TransactionBlock>,
+    before: Option<TupleRow<'t, 'r>>,
+    after: Option<TupleRow<'t, 'r>>,
+}
+
+impl<'t, 'r> TableChange<'t, 'r> {
+    /// A change that the stream has.
+    #[must_use]
+    pub fn of(table: &'t CapturedTable, change: RowChange<'r>) -> Self {
+        let (operation, before, after) = match change {
+            RowChange::Insert(new) => (Operation::Create, None, Some(new)),
+            RowChange::Update(old, new) => (Operation::Update, old.map(tuple), Some(new)),
+            RowChange::Delete(old) => (Operation::Delete, Some(tuple(old)), None),
+            RowChange::Truncate => (Operation::Truncate, None, None),
+        };
+        let row = |row: Tuple<'r>| table.row(row);
+        Self { table, operation, before: before.map(row), after: after.map(row) }
+    }
+
+    /// A row that a snapshot found.
+    #[must_use]
+    pub fn read(table: &'t CapturedTable, row: &'r [Option<String>]) -> Self {
+        let after = Some(table.text_row(row));
+        Self { table, operation: Operation::Read, before: None, after }
+    }
+
+    /// A change of which a dead letter tells.
+    #[must_use]
+    pub fn again(
+        table: &'t CapturedTable,
+        operation: Operation,
+        before: Option<TupleRow<'t, 'r>>,
+        after: Option<TupleRow<'t, 'r>>,
+    ) -> Self {
+        Self { table, operation, before, after }
+    }
 }
 
 impl<'c> Events<'c> {
     /// The events of one start of a task.
-    pub fn new(config: &'c ConnectorConfig) -> Self {
+    pub fn new(config: &'c ConnectorConfig, error_counts: Arc<ErrorCounts>) -> Self {
         Self {
+            dead_letters: DeadLetters::new(config, Arc::clone(&error_counts)),
+            error_counts,
             config,
             chain: config.chain.clone().write_json(config.converters.writes_plain_json()),
             context_headers: ContextHeaders::new(config),
@@ -130,99 +143,101 @@ impl<'c> Events<'c> {
         }
     }
 
-    /// Appends the records of a change; what was appended before an error goes out.
+    /// Appends the records of a change, or that of its dead letter; without a dead letter topic, what was appended before
+    /// an error goes out.
     ///
     /// # Errors
-    /// When the change cannot become a record and nothing in the connector's options lets it be left out.
+    /// When the change cannot become a record and nothing in the connector's options lets it be left out or kept.
     pub fn change(
         &mut self,
-        table: &CapturedTable,
-        change: RowChange<'_>,
-        provenance: &Provenance,
+        change: &TableChange<'_, '_>,
+        attempt: Attempt<'_>,
         records: &mut VecDeque<Record>,
     ) -> Result<(), EventError> {
-        let (operation, before, after) = match change {
-            RowChange::Insert(new) => (Operation::Create, None, Some(new)),
-            RowChange::Update(old, new) => (Operation::Update, old.map(tuple), Some(new)),
-            RowChange::Delete(old) => (Operation::Delete, Some(tuple(old)), None),
-            RowChange::Truncate => (Operation::Truncate, None, None),
-        };
-        let before = before.map(|old| table.row(old));
-        let after = after.map(|new| table.row(new));
-        let change = OnItsWay {
+        let change = self.on_its_way(change, attempt.provenance);
+        let begun = records.len();
+        let made = self.split(&change, records);
+        let subject = || Subject::Change(change.stored());
+        self.settle((made, begun), attempt, records, &subject, |events| events.address(&change))
+    }
+
+    fn on_its_way<'t, 'r>(
+        &self,
+        change: &'t TableChange<'t, 'r>,
+        provenance: &'t Provenance,
+    ) -> OnItsWay<'t, 'r>
+    where
+        'c: 't,
+    {
+        OnItsWay {
             config: self.config,
-            table,
-            operation,
-            before: before.as_ref(),
-            after: after.as_ref(),
+            table: change.table,
+            operation: change.operation,
+            before: change.before.as_ref(),
+            after: change.after.as_ref(),
             provenance,
             event_ts_us: now_us(),
             transaction: None,
-        };
-        // An update of the key counts as a delete, its tombstone and a create.
-        match change.key_change() {
-            Ok(None) => self.emit(&change, None, records),
-            Ok(Some(keys)) => {
-                let delete = OnItsWay {
-                    operation: Operation::Delete,
-                    after: None,
-                    transaction: None,
-                    ..change
-                };
-                self.emit(&delete, Some(keys.new_key), records)?;
-                let create = OnItsWay {
-                    operation: Operation::Create,
-                    before: None,
-                    transaction: None,
-                    ..change
-                };
-                self.emit(&create, Some(keys.old_key), records)
-            }
-            Err(error) => self.unreadable(&table.full_name, &error),
         }
     }
 
-    /// Appends the record of a row that a snapshot found.
-    ///
-    /// # Errors
-    /// As [`Self::change`].
-    pub fn read(
+    /// An update of the key counts as a delete, its tombstone and a create.
+    fn split(
         &mut self,
-        table: &CapturedTable,
-        row: &[Option<String>],
-        provenance: &Provenance,
+        change: &OnItsWay<'_, '_>,
         records: &mut VecDeque<Record>,
     ) -> Result<(), EventError> {
-        let row = table.text_row(row);
-        let change = OnItsWay {
-            config: self.config,
-            table,
-            operation: Operation::Read,
-            before: None,
-            after: Some(&row),
-            provenance,
-            event_ts_us: now_us(),
-            transaction: None,
-        };
-        self.emit(&change, None, records)
+        match change.key_change() {
+            Ok(None) => self.emit(change, None, records),
+            Ok(Some(keys)) => {
+                let delete =
+                    OnItsWay { operation: Operation::Delete, after: None, ..change.clone() };
+                self.emit(&delete, Some(keys.new_key), records)?;
+                let create =
+                    OnItsWay { operation: Operation::Create, before: None, ..change.clone() };
+                self.emit(&create, Some(keys.old_key), records)
+            }
+            Err(error) => self.tolerate(
+                Err(unreadable(&change.table.full_name, &error)),
+                change.provenance,
+                Some(&|| Subject::Change(change.stored())),
+            ),
+        }
     }
 
-    /// Appends the record of a logical decoding message.
+    /// Appends the record of a logical decoding message, or that of its dead letter.
     ///
     /// # Errors
     /// As [`Self::change`].
     pub fn message(
         &mut self,
         message: &LogicalMessage<'_>,
-        provenance: &Provenance,
+        attempt: Attempt<'_>,
         records: &mut VecDeque<Record>,
     ) -> Result<(), EventError> {
+        let provenance = attempt.provenance;
+        let begun = records.len();
+        let event = self.message_event(message, provenance);
+        let subject = || Subject::Message(StoredMessage::of(message));
+        let table = "(logical decoding messages)";
+        let sent = self.send(Input::Event(event), table, provenance, records);
+        let made = self.tolerate(sent, provenance, Some(&subject));
+        self.settle((made, begun), attempt, records, &subject, |events| {
+            let event = events.message_event(message, provenance);
+            events.address_of(*event)
+        })
+    }
+
+    fn message_event<'m>(
+        &self,
+        message: &LogicalMessage<'m>,
+        provenance: &Provenance,
+    ) -> Box<RoutedEvent<'m>> {
         let topic = format!("{}{MESSAGE_TOPIC_SUFFIX}", self.config.topic_prefix);
         let source = provenance.source(self.config, "", "");
         let content = self.config.value_modes.content(message.content);
         let now_ms = now_us() / 1000;
-        let event = self.messages.event(topic, &source, message.prefix, content, now_ms);
-        self.send(Input::Event(Box::new(event)), "(logical decoding messages)", provenance, records)
+        Box::new(self.messages.event(topic, &source, message.prefix, content, now_ms))
     }
 
     /// Appends a heartbeat.
@@ -234,7 +249,9 @@ impl<'c> Events<'c> {
         let topic = metadata.heartbeat_topic.clone();
         let event = heartbeat(topic, &self.config.topic_prefix, now_us() / 1000);
         let input = Input::Event(Box::new(event));
-        self.send(input, "(heartbeats)", &Provenance::default(), records)
+        let provenance = Provenance::default();
+        let sent = self.send(input, "(heartbeats)", &provenance, records);
+        self.tolerate(sent, &provenance, None)
     }
 
     /// Appends the begin of a transaction, if that is told.
@@ -272,7 +289,9 @@ impl<'c> Events<'c> {
         let counts = is_end.then_some(self.counts.as_slice());
         let commit_ts_ms = provenance.commit_ts_us.div_euclid(1000);
         let event = transaction_boundary(topic, &provenance.transaction_id(), counts, commit_ts_ms);
-        self.send(Input::Event(Box::new(event)), "(transactions)", provenance, records)
+        let input = Input::Event(Box::new(event));
+        let sent = self.send(input, "(transactions)", provenance, records);
+        self.tolerate(sent, provenance, None)
     }
 
     /// Counts a change in its transaction, if that is told. What a snapshot reads is in none.
@@ -313,28 +332,19 @@ impl<'c> Events<'c> {
         let mut headers: Vec<Header<'r>> = key_header.into_iter().collect();
         self.context_headers.append_to(&mut headers);
         let of_tombstone = (is_delete && self.config.events.tombstones).then(|| headers.clone());
-        let raw = RawChange {
-            change: Change {
-                table: &change.table.table,
-                operation: change.operation,
-                after: change.after.map(|row| row as &dyn Row<'r>),
-                event_ts_ms: change.event_ts_us.div_euclid(1000),
-                headers,
-            },
-            before: change.before.map(|row| row as &dyn Row<'r>),
-            envelope: change,
-        };
-        let table = &change.table.full_name;
-        self.send(Input::Change(raw), table, change.provenance, records)?;
+        let (table, provenance) = (&change.table.full_name, change.provenance);
+        let subject = || Subject::Change(change.stored());
+        let sent = self.send(Input::Change(change.raw(headers)), table, provenance, records);
+        self.tolerate(sent, provenance, Some(&subject))?;
         let Some(headers) = of_tombstone else { return Ok(()) };
-        match change.key() {
+        let sent = match change.key() {
             Ok(key) => {
                 let event = tombstone(change.table.topic.clone(), key, headers);
-                let input = Input::Event(Box::new(event));
-                self.send(input, table, change.provenance, records)
+                self.send(Input::Event(Box::new(event)), table, provenance, records)
             }
-            Err(error) => self.unreadable(&change.table.full_name, &error),
-        }
+            Err(error) => Err(unreadable(table, &error)),
+        };
+        self.tolerate(sent, provenance, Some(&subject))
     }
 
     /// Route and convert.
@@ -345,14 +355,17 @@ impl<'c> Events<'c> {
         provenance: &Provenance,
         records: &mut VecDeque<Record>,
     ) -> Result<(), EventError> {
+        let refused = |stage: Stage, reason: String| {
+            Err(EventError { table: table.to_owned(), stage, reason })
+        };
         let log = TransformLog { connector: &self.config.name, table, provenance };
         let output = match self.chain.apply(input) {
             Ok(output) => output,
             Err(error) => {
                 log.warnings(&self.chain.take_warnings());
                 return match error {
-                    RouteError::Value(error) => self.unreadable(table, &error),
-                    error => self.refused(table, Stage::Transformation, &error.to_string()),
+                    RouteError::Value(error) => Err(unreadable(table, &error)),
+                    error => refused(Stage::Transformation, error.to_string()),
                 };
             }
         };
@@ -362,122 +375,23 @@ impl<'c> Events<'c> {
         }
         let Some(event) = output.event else { return Ok(()) };
         match self.config.converters.convert(*event) {
+            // Kafka would refuse it, and what stands behind it in the sink would overtake its dead letter.
+            Ok(record) if self.dead_letters.is_some() && !is_legal_topic(&record.topic) => {
+                let reason = format!("\"{}\" is no legal name of a topic", record.topic);
+                refused(Stage::Produce, reason)
+            }
             Ok(record) => {
                 records.push_back(record);
                 Ok(())
             }
-            Err(error) => self.refused(table, error.stage.into(), &error.to_string()),
-        }
-    }
-
-    /// Connect's `errors.tolerance` is about transforms and converters; the producer's own refusal always stops.
-    fn refused(&self, table: &str, stage: Stage, reason: &str) -> Result<(), EventError> {
-        if self.config.events.tolerates_errors && stage != Stage::Produce {
-            tracing::warn!(
-                connector.name = self.config.name,
-                table,
-                "left out, as errors.tolerance says (stage '{stage}'): {reason}"
-            );
-            return Ok(());
-        }
-        Err(EventError { table: table.to_owned(), stage, reason: reason.to_owned() })
-    }
-
-    fn unreadable(&self, table: &str, error: &ValueError) -> Result<(), EventError> {
-        let (stage, reason) = (Stage::Poll, error.to_string());
-        match self.config.events.unreadable {
-            Unreadable::Fail => Err(EventError { table: table.to_owned(), stage, reason }),
-            Unreadable::Warn => {
-                tracing::warn!(
-                    connector.name = self.config.name,
-                    table,
-                    "left out, as event.processing.failure.handling.mode says: {reason}"
-                );
-                Ok(())
-            }
-            Unreadable::Skip => Ok(()),
+            Err(error) => refused(error.stage.into(), error.to_string()),
         }
     }
 }
 
-impl<'r> OnItsWay<'_, 'r> {
-    fn key_change(&self) -> Result<Option<crate::columns::KeyChange<'r>>, ValueError> {
-        let (Some(before), Some(after)) = (self.before, self.after) else { return Ok(None) };
-        let key_schema = self.table.key_schema.as_ref();
-        self.table.columns.key_change(key_schema, &before.tuple, &after.tuple)
-    }
-}
-
-impl<'r> Envelope<'r> for OnItsWay<'_, 'r> {
-    fn topic(&self) -> &str {
-        &self.table.topic
-    }
-
-    fn key(&self) -> Result<Key<'r>, ValueError> {
-        let row = self.after.or(self.before);
-        let Some((schema, row)) = self.table.key_schema.as_ref().zip(row) else {
-            return Ok(Key { schema: None, value: Value::Null });
-        };
-        let key = self.table.columns.key(schema, &row.tuple)?;
-        Ok(Key { schema: Some(schema.clone()), value: Value::Struct(Box::new(key)) })
-    }
-
-    fn source(&self) -> Source<'_> {
-        let table = &self.table.table;
-        self.provenance.source(self.config, &table.schema, &table.name)
-    }
-
-    fn transaction(&self) -> Option<TransactionBlock> {
-        self.transaction.clone()
-    }
-
-    fn event_ts_us(&self) -> i64 {
-        self.event_ts_us
-    }
-}
-
-/// What Debezium's transforms log of a change.
-struct TransformLog<'l> {
-    connector: &'l str,
-    table: &'l str,
-    provenance: &'l Provenance,
-}
-
-impl TransformLog<'_> {
-    fn warnings(&self, warnings: &[Warning]) {
-        for warning in warnings {
-            let (lsn, message) = (self.provenance.commit_lsn, warning.message());
-            tracing::warn!(
-                target: TRANSFORMS_LOG, { connector.name = self.connector, %lsn, table = self.table }, "{message}"
-            );
-        }
-    }
-
-    /// As Debezium: a delete is what an outbox does, an update is not.
-    fn skipped(&self, skipped: Skipped) {
-        let (connector, table, lsn) = (self.connector, self.table, self.provenance.commit_lsn);
-        let message = "Unexpected update message received and ignored";
-        match skipped {
-            Skipped::Delete => {}
-            Skipped::UpdateWarned => {
-                tracing::warn!(target: TRANSFORMS_LOG, { connector.name = connector, %lsn, table }, "{message}");
-            }
-            Skipped::UpdateReported => {
-                tracing::error!(target: TRANSFORMS_LOG, { connector.name = connector, %lsn, table }, "{message}");
-            }
-        }
-    }
-}
-
-impl From<convert::Stage> for Stage {
-    fn from(stage: convert::Stage) -> Self {
-        match stage {
-            convert::Stage::Header => Self::HeaderConverter,
-            convert::Stage::Key => Self::KeyConverter,
-            convert::Stage::Value => Self::ValueConverter,
-            convert::Stage::Record => Self::Produce,
-        }
-    }
+/// A value that is not in the form of its type.
+fn unreadable(table: &str, error: &ValueError) -> EventError {
+    EventError { table: table.to_owned(), stage: Stage::Poll, reason: error.to_string() }
 }
 
 const fn tuple<'r>(old: OldTuple<'r>) -> Tuple<'r> {

@@ -42,7 +42,12 @@ pub fn decide(error: &PipelineError) -> Decision {
             | SinkError::Fenced { .. }
             | SinkError::TransactionTimeout { .. },
         ) => Decision::Retry { backoff_max: BACKOFF_MAX },
-        PipelineError::Sink(SinkError::Record { .. } | SinkError::Configuration { .. })
+        PipelineError::Sink(
+            SinkError::Record { .. }
+            | SinkError::Topic { .. }
+            | SinkError::DeadLetters { .. }
+            | SinkError::Configuration { .. },
+        )
         | PipelineError::Row { .. }
         | PipelineError::Progress(_) => Decision::Stop,
     }
@@ -101,6 +106,13 @@ pub fn backoff(attempt: u32, backoff_max: Duration, jitter: u64) -> Duration {
     let delay = doubled.min(backoff_max);
     let half = u64::try_from(delay.as_micros() / 2).unwrap_or(u64::MAX).max(1);
     delay - Duration::from_micros(jitter % half)
+}
+
+/// The delay before a record that Kafka has refused is tried again, as Kafka Connect does: it doubles from 300 ms on.
+#[must_use]
+pub fn retry_delay(attempt: u32, delay_max: Duration) -> Duration {
+    const FIRST: Duration = Duration::from_millis(300);
+    FIRST.saturating_mul(1 << attempt.saturating_sub(1).min(24)).min(delay_max)
 }
 
 /// What somebody should do about a task that stopped, as the last line of its trace.

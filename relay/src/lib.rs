@@ -7,6 +7,7 @@ pub mod columns;
 pub mod context_headers;
 
 pub mod convert;
+pub mod dead_letter;
 pub mod events;
 pub mod heartbeat;
 pub mod record;

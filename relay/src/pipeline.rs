@@ -2,16 +2,21 @@
 
 mod commits;
 mod received;
+mod refused;
+mod replay;
+mod snapshot;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pgoutput::{Lsn, Relation};
+use pgoutput::Lsn;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::connector_config::ConnectorConfig;
+use crate::dead_letter::ErrorCounts;
+use crate::dead_letter::desk::Desk;
 use crate::events::{EventError, Events, Stage};
 use crate::failpoint::{self, Step};
 use crate::health::Health;
@@ -21,9 +26,8 @@ use crate::provenance::Provenance;
 use crate::record::Record;
 use crate::sink::{Confirmation, Sink, SinkError};
 use crate::slot_identity::SlotIdentity;
-use crate::source::connection::Connection;
 use crate::source::relations::Relations;
-use crate::source::wal::{WalStream, now_us};
+use crate::source::wal::WalStream;
 use crate::source::{SourceError, slot::SystemIdentity};
 use crate::source_offset::SourceOffset;
 use crate::written::{Reporter, Written};
@@ -101,6 +105,12 @@ pub struct Pipeline<'c, S> {
     confirmations: Vec<Confirmation>,
     /// Records of one change that the sink had no room for: nothing is read until it has.
     held: VecDeque<Record>,
+    /// A record that Kafka may refuse: nothing is read before its answer is there.
+    unanswered: Option<refused::Unanswered>,
+    error_counts: Arc<ErrorCounts>,
+    /// Where the connector has a dead letter topic in Kafka.
+    desk: Option<Arc<Desk>>,
+    dead_letters_ready: bool,
     relations: Relations,
     transaction: Option<Transaction>,
     /// Where the transaction ended whose last record the sink had no room for.
@@ -136,13 +146,18 @@ impl<'c, S: Sink> Pipeline<'c, S> {
         written: Arc<Written>,
     ) -> Self {
         let reporter = Reporter::new(&config.name, stored.clone(), written);
+        let error_counts = Arc::new(ErrorCounts::default());
         Self {
             config,
-            events: Events::new(config),
+            events: Events::new(config, Arc::clone(&error_counts)),
             sink,
             progress: Progress::default(),
             confirmations: Vec::new(),
             held: VecDeque::new(),
+            unanswered: None,
+            error_counts,
+            desk: None,
+            dead_letters_ready: false,
             relations: Relations::default(),
             transaction: None,
             ended_at: None,
@@ -210,8 +225,10 @@ impl<'c, S: Sink> Pipeline<'c, S> {
             }
             let room = self.has_room();
             let intake = room && (stopping.is_none() || self.transaction.is_some());
+            let between = room && self.transaction.is_none();
             let due = self.acknowledgement_due();
             let due = stopping.map_or(due, |(deadline, _)| deadline.min(due));
+            let due = self.retry_due().map_or(due, |retry| retry.min(due));
             let beat = self.heartbeat_at.filter(|_| room && stopping.is_none());
             let commit = self.commit_due_at(stopping.is_some());
             // In this order, because: a stop must not wait behind a busy stream; an acknowledgement that is due
@@ -224,6 +241,9 @@ impl<'c, S: Sink> Pipeline<'c, S> {
                     stopping = Some((Instant::now() + drain_max, self.published - in_flight));
                 }
                 () = tokio::time::sleep_until(due) => self.acknowledge(wal).await?,
+                request = replay::asked(self.desk.as_deref()), if between && stopping.is_none() => {
+                    self.replay(wal, request, stop).await?;
+                }
                 () = tokio::time::sleep_until(beat.unwrap_or(due)), if beat.is_some() => self.beat()?,
                 received = wal.fill(), if intake => received?,
                 () = tokio::time::sleep_until(commit.unwrap_or(due)), if commit.is_some() => {
@@ -247,42 +267,8 @@ impl<'c, S: Sink> Pipeline<'c, S> {
             if self.held.is_empty() && self.in_flight() == 0 {
                 return Ok(());
             }
-            self.sink.confirmed().await;
+            self.sink_moved().await;
         }
-    }
-
-    /// Takes note of a table's shape, before rows of it are [read](Self::read).
-    ///
-    /// # Errors
-    /// When the catalogue cannot be read.
-    pub async fn learn(
-        &mut self,
-        relation: &Relation<'_>,
-        connection: &mut Connection,
-    ) -> Result<(), PipelineError> {
-        Ok(self.relations.learn_with(relation, self.config, connection).await?)
-    }
-
-    /// Publishes a row that a snapshot found, when there is room.
-    ///
-    /// # Errors
-    /// When the row or the sink fails.
-    pub async fn read(
-        &mut self,
-        relation_id: u32,
-        row: &[Option<String>],
-    ) -> Result<(), PipelineError> {
-        let Some(captured) = self.relations.captured(relation_id) else { return Ok(()) };
-        let provenance = Provenance { commit_ts_us: now_us(), ..Provenance::default() };
-        let read = self.events.read(&captured, row, &provenance, &mut self.held);
-        self.publish_made(read, &provenance)?;
-        self.take_confirmations()?;
-        while !self.held.is_empty() {
-            self.sink.confirmed().await;
-            self.take_confirmations()?;
-            self.publish_held();
-        }
-        Ok(())
     }
 
     /// How far which history of WAL was streamed: its slot must still be there.
@@ -301,25 +287,6 @@ impl<'c, S: Sink> Pipeline<'c, S> {
         let SystemIdentity { system_id, timeline } = self.system.clone();
         let (timeline, slot) = (timeline.parse().ok()?, self.config.slot.clone());
         Some(SlotIdentity { system_id, timeline, slot, acknowledged_max: None })
-    }
-
-    /// A snapshot that found rows is published and confirmed.
-    pub fn snapshot_completed(&mut self, lsn: Lsn, transaction_id: Option<u64>) {
-        if self.commits() && self.config.snapshot.mode.streams() {
-            // The stream that follows commits its own positions, and one that is told could come after them.
-            return;
-        }
-        self.reporter.tell_snapshot(&self.progress, lsn, transaction_id);
-    }
-
-    /// Takes note of a snapshot that is published and confirmed.
-    pub const fn note_snapshot(&mut self) {
-        self.snapshot_taken = true;
-    }
-
-    /// Whether a snapshot was taken: a lost connection is no reason for another one.
-    pub const fn has_snapshot(&self) -> bool {
-        self.snapshot_taken
     }
 
     /// Gives the sink back, to be closed.
@@ -353,13 +320,17 @@ impl<'c, S: Sink> Pipeline<'c, S> {
 
     /// Publishes records, as long as the sink has room.
     fn publish_held(&mut self) {
-        while let Some(record) = self.held.pop_front_if(|record| self.sink.has_room(record)) {
+        while self.retry_refused()
+            && let Some(record) = self.held.pop_front_if(|record| self.sink.has_room(record))
+        {
             failpoint::reached(Step::BeforePublish);
+            let alone = self.unanswered.is_some() && self.sink.travels_alone(&record);
             let sequence = self.number();
             self.published += 1;
             self.reporter.published(sequence, &record.topic, self.held.is_empty());
             self.sink.publish(sequence, record);
             failpoint::reached(Step::AfterPublish);
+            self.note_sent(sequence, alone);
         }
         self.complete_transaction();
     }
@@ -387,17 +358,28 @@ impl<'c, S: Sink> Pipeline<'c, S> {
     fn take_confirmations(&mut self) -> Result<(), PipelineError> {
         self.sink.take_confirmations(&mut self.confirmations);
         let mut failure: Option<SinkError> = None;
-        for confirmation in self.confirmations.drain(..) {
-            match confirmation.outcome {
-                Ok(()) => {
-                    self.progress.confirm(confirmation.sequence)?;
-                    failpoint::reached(Step::AfterConfirm);
+        let mut confirmations = std::mem::take(&mut self.confirmations);
+        for Confirmation { sequence, outcome } in confirmations.drain(..) {
+            let Err(error) = outcome else {
+                self.progress.confirm(sequence)?;
+                failpoint::reached(Step::AfterConfirm);
+                self.note_stored(sequence)?;
+                continue;
+            };
+            // The refusal of a record ends the producer, and with it the records behind: it is the one to tell.
+            match self.note_refused(sequence, error) {
+                Ok(()) => {}
+                Err(PipelineError::Sink(
+                    error @ (SinkError::Record { .. } | SinkError::Topic { .. }),
+                )) => {
+                    failure = Some(error);
                 }
-                // The refusal of a record ends the producer, and with it the records behind: it is the one to tell.
-                Err(error @ SinkError::Record { .. }) => failure = Some(error),
-                Err(error) => failure = failure.or(Some(error)),
+                Err(PipelineError::Sink(error)) => failure = failure.or(Some(error)),
+                Err(error) => return Err(error),
             }
         }
+        // Kept for its memory.
+        self.confirmations = confirmations;
         self.note_commits();
         self.reporter.confirm(&self.progress);
         failure.map_or(Ok(()), |error| Err(error.into()))
@@ -440,7 +422,9 @@ impl<'c, S: Sink> Pipeline<'c, S> {
     fn has_room(&self) -> bool {
         // A commit is one number, and nothing is published beside it.
         let in_flight_max = if self.commits() { 1 } else { IN_FLIGHT_MAX };
-        self.held.is_empty() && self.progress.in_flight() < in_flight_max
+        self.held.is_empty()
+            && self.unanswered.is_none()
+            && self.progress.in_flight() < in_flight_max
     }
 
     /// No transaction is half published, and every record is confirmed.

@@ -16,12 +16,14 @@ use self::past::Past;
 use self::run::Run;
 use crate::config::WorkerConfig;
 use crate::connector_config::ConnectorConfig;
+use crate::dead_letter::desk::Desk;
+use crate::dead_letter::topic::DeadLetterTopic;
 use crate::failpoint;
 use crate::health::Health;
 use crate::sink::hasty::HastySink;
 use crate::sink::kafka::KafkaSink;
 use crate::sink::transactional::TransactionalSink;
-use crate::sink::{Sink, SinkError};
+use crate::sink::{Sink, SinkError, clients};
 use crate::source_offset::SourceOffset;
 use crate::written::Written;
 
@@ -65,6 +67,8 @@ pub struct Beginning {
     pub health: Arc<Health>,
     /// Whether another worker says that it runs this task: then its slot may be in use for as long as it likes.
     pub another_runs_it: Option<Box<dyn Fn() -> bool + Send + Sync>>,
+    /// Where dead letters go, and who asks for their replay.
+    pub dead_letters: Option<Arc<Desk>>,
 }
 
 /// A started task.
@@ -76,6 +80,7 @@ pub struct TaskHandle {
     stop: CancellationToken,
     running: JoinHandle<()>,
     stop_max: Duration,
+    dead_letters: Option<Arc<Desk>>,
 }
 
 /// Starts the pipeline of a connector, to Kafka.
@@ -87,6 +92,8 @@ pub fn start(
 ) -> TaskHandle {
     let bootstrap_servers = worker.bootstrap_servers.clone();
     let overrides = connector.producer_overrides.clone();
+    let desk = dead_letter_topic(&connector, &worker).map(|topic| Arc::new(Desk::new(topic)));
+    let beginning = Beginning { dead_letters: desk, ..beginning };
     if let Some(transactions) = connector.transactions.clone() {
         let make = move || TransactionalSink::start(&bootstrap_servers, &overrides, &transactions);
         return start_with(connector, worker, beginning, make);
@@ -97,6 +104,19 @@ pub fn start(
         return start_with(connector, worker, beginning, make_sink);
     }
     start_with(connector, worker, beginning, make_sink)
+}
+
+/// A connector's dead letter topic, if it has one.
+#[must_use]
+pub fn dead_letter_topic(
+    connector: &ConnectorConfig,
+    worker: &WorkerConfig,
+) -> Option<DeadLetterTopic> {
+    let config = connector.errors.dead_letters.as_ref()?;
+    // Options that cannot be taken keep the sink from starting, too, which says so.
+    let client =
+        clients::client_config(&worker.bootstrap_servers, &connector.producer_overrides).ok()?;
+    Some(DeadLetterTopic::new(client, &connector.name, config))
 }
 
 /// Starts the pipeline of a connector, to a sink that is there already.
@@ -138,6 +158,7 @@ fn start_with<S: Sink + Send + 'static>(
     let written = Arc::new(Written::default());
     let (token, told) = (stop.clone(), Arc::clone(&written));
     let health = Arc::clone(&beginning.health);
+    let dead_letters = beginning.dead_letters.clone();
     let running = tokio::spawn(async move {
         let run = Run {
             connector: &connector,
@@ -149,7 +170,7 @@ fn start_with<S: Sink + Send + 'static>(
         let outcome = run.until_stopped(make_sink, &told, &mut Past::default()).await;
         report.send_replace(outcome);
     });
-    TaskHandle { state, written, health, stop, running, stop_max }
+    TaskHandle { state, written, health, stop, running, stop_max, dead_letters }
 }
 
 impl TaskHandle {
@@ -175,6 +196,12 @@ impl TaskHandle {
     #[must_use]
     pub fn health(&self) -> &Health {
         &self.health
+    }
+
+    /// Its dead letters, where it has a topic for them.
+    #[must_use]
+    pub fn dead_letters(&self) -> Option<Arc<Desk>> {
+        self.dead_letters.clone()
     }
 
     /// Stops intake, drains what is in flight, acknowledges it and closes the connections, within a bound. False: the

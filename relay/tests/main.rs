@@ -17,6 +17,8 @@ mod kafka_sink;
 mod least_privilege;
 #[path = "it/lost_slot.rs"]
 mod lost_slot;
+#[path = "it/memory.rs"]
+mod memory;
 #[path = "it/messages.rs"]
 mod messages;
 #[path = "it/metrics_page.rs"]
@@ -62,6 +64,15 @@ mod connect_transcript_compare;
 mod connect_transcripts;
 #[path = "it/connect_worker.rs"]
 mod connect_worker;
+
+#[path = "it/dead_letters.rs"]
+mod dead_letters;
+#[path = "it/dead_letters_exactly_once.rs"]
+mod dead_letters_exactly_once;
+#[path = "it/dead_letters_refused.rs"]
+mod dead_letters_refused;
+#[path = "it/dead_letters_replay.rs"]
+mod dead_letters_replay;
 
 #[path = "it/connector_options.rs"]
 mod connector_options;

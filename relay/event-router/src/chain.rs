@@ -6,11 +6,13 @@ mod message_content;
 mod parse;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use enveloped::Enveloped;
 use legacy::route_like_2019;
 use message_content::MessageContent;
 
+use crate::data::{Schema, Value};
 use crate::envelope::{RawChange, change_event};
 use crate::event::{Header, Outcome, RouteError, RoutedEvent, Skipped, Warning};
 use crate::options::{InvalidOption, OptionWarning};
@@ -60,6 +62,17 @@ pub struct Output<'a> {
     pub skipped: Option<Skipped>,
     /// Lines for the log.
     pub warnings: Vec<Warning>,
+}
+
+/// Where an event would go, as far as that can be told of a change that fails on its way.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Address<'a> {
+    /// The topic, where the routing column tells it.
+    pub topic: Option<String>,
+    /// Schema of the key.
+    pub key_schema: Option<Arc<Schema>>,
+    /// The key.
+    pub key: Value<'a>,
 }
 
 /// What came through, or why nothing did.
@@ -129,6 +142,19 @@ impl Chain {
         self.warnings.clear();
         let (event, skipped) = self.pass(input)?;
         Ok(Output { event, skipped, warnings: std::mem::take(&mut self.warnings) })
+    }
+
+    /// Where the first router that a change meets would send it, whatever else is wrong with it; none where no router
+    /// takes it, or its key cannot be read.
+    pub fn address<'a>(&mut self, input: &Input<'_, 'a>) -> Option<Address<'a>> {
+        let Input::Change(raw) = input else { return None };
+        self.steps.iter_mut().find_map(|step| match step.chooses(input) {
+            Ok(true) => match &mut step.kind {
+                StepKind::Router(router, _) => router.address(&raw.change),
+                _ => None,
+            },
+            _ => None,
+        })
     }
 
     fn pass<'a>(&mut self, input: Input<'_, 'a>) -> Result<Passed<'a>, RouteError> {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use envelope::EnvelopeSchemas;
 use row::OutboxRow;
 
+use crate::chain::Address;
 use crate::change::{Change, Operation, Row, Table};
 use crate::data::{Schema, Struct, Value};
 use crate::event::{Header, Outcome, RouteError, RoutedEvent, Skipped, Warning};
@@ -109,6 +110,18 @@ impl Router {
         self.warnings.clear();
         let event = self.event(&row, &plan, change.event_ts_ms, change.headers)?;
         Ok(Outcome::Routed(Box::new(event), self.take_warnings()))
+    }
+
+    /// Topic and key of a change's event, though other parts of the row may be wrong; none where the key cannot be read.
+    pub fn address<'a>(&mut self, change: &Change<'_, 'a>) -> Option<Address<'a>> {
+        let plan = self.plans.of(change.table, &self.options);
+        let row = OutboxRow { table: change.table, row: change.after? };
+        let (column, schema) =
+            row.column(plan.key, options::FIELD_EVENT_KEY, &self.options.key_column).ok()?;
+        let key = row.value_or_default(column).ok()?;
+        let routed_by = row.text(plan.route, options::ROUTE_BY_FIELD, &self.options.route_column);
+        let topic = routed_by.ok().flatten().and_then(|text| self.topics.topic(&text).ok());
+        Some(Address { topic, key_schema: Some(schema), key })
     }
 
     fn update(&self, table: &Table) -> Result<Skipped, RouteError> {

@@ -3,6 +3,7 @@
 //! `rest` matches calls, `herder` owns the connectors, a `supervisor` runs each of them, and `storage` is what they know:
 //! three Kafka topics in Connect's own format, so that Kafka Connect can take over, and back again.
 
+mod dead_letters;
 mod definitions;
 mod entities;
 mod error;

@@ -4,6 +4,8 @@
 
 mod statuses;
 
+mod stored;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,8 +23,8 @@ use super::storage::{
 use super::task_records::TaskRecords;
 use crate::config::WorkerConfig;
 use crate::connector_config::{ConnectorConfig, OptionError};
+use crate::dead_letter::desk::Desk;
 use crate::health::{Health, Role};
-use crate::source_offset::SourceOffset;
 use crate::task::{self, Beginning, TaskHandle, TaskState};
 
 /// The connector's only task; a slot has one reader.
@@ -53,12 +55,14 @@ pub(super) struct Events {
 }
 
 /// How far a supervisor has come.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Progress {
     /// The number of restarts that the statuses tell of.
     pub(super) announced: u64,
     /// Whether it was stopped on request, and the last source offset of its task is stored.
     pub(super) is_stopped: bool,
+    /// The dead letters of the task that was started last.
+    pub(super) dead_letters: Option<Arc<Desk>>,
 }
 
 /// Runs one connector until it is removed or the process stops.
@@ -275,41 +279,16 @@ impl Supervisor {
             stored_now: Some(self.stored_now(&key)),
             health: Arc::clone(&self.health),
             another_runs_it: Some(Box::new(another_runs_it)),
+            ..Beginning::default()
         };
         self.health.begin(Role::Starting);
         let handle = task::start(Arc::new(connector), Arc::clone(&self.worker), beginning);
+        let dead_letters = handle.dead_letters();
+        self.progress.send_modify(|progress| progress.dead_letters = dead_letters);
         let (storage, written) = (Arc::clone(&self.storage), handle.written());
         let records = TaskRecords::follow(&self.name, key, written, storage, &self.worker);
         // RUNNING is told when it streams: an event that is written after that is not missed.
         Ok(Running { states: handle.subscribe(), handle, told: TaskState::Starting, records })
-    }
-
-    fn stored_offset(&self, key: &str) -> Result<Option<SourceOffset>, String> {
-        let offsets = self.storage.offsets();
-        let Some(stored) = offsets.get(&self.name, key) else { return Ok(None) };
-        let offset = SourceOffset::from_json(stored).map_err(|error| {
-            format!(
-                "the stored source offset {stored} cannot be read: {error}; stop the connector, correct or delete the \
-                 offset (PATCH or DELETE /connectors/<name>/offsets), and resume it"
-            )
-        })?;
-        if offset.is_within_snapshot() {
-            return Err(format!(
-                "the stored source offset {stored} is of an initial snapshot that did not end; let the worker that began \
-                 it end it, or stop the connector, delete its offsets and its replication slot, and resume it: the \
-                 snapshot is then taken anew"
-            ));
-        }
-        Ok(Some(offset))
-    }
-
-    /// What cannot be read now was read when the task began, or stops it at its next start.
-    fn stored_now(&self, key: &str) -> Box<dyn Fn() -> Option<SourceOffset> + Send + Sync> {
-        let (storage, name, key) = (Arc::clone(&self.storage), self.name.clone(), key.to_owned());
-        Box::new(move || {
-            let offsets = storage.offsets();
-            offsets.get(&name, &key).and_then(|stored| SourceOffset::from_json(stored).ok())
-        })
     }
 
     /// A failed task stays failed through a pause; only a restart or another configuration helps it.
@@ -415,6 +394,7 @@ impl Supervisor {
         let Phase::Running(running) = std::mem::replace(&mut task.phase, Phase::Paused) else {
             return true;
         };
+        self.progress.send_modify(|progress| progress.dead_letters = None);
         let begun = Instant::now();
         // It has a bound of its own.
         let drained = running.handle.stop().await;

@@ -27,8 +27,6 @@ pub struct EventConfig {
     skipped: Vec<Operation>,
     /// `tombstones.on.delete`.
     pub tombstones: bool,
-    /// `errors.tolerance=all`: a record that a transform or converter refuses is left out.
-    pub tolerates_errors: bool,
     /// `event.processing.failure.handling.mode`: a change that cannot be read.
     pub unreadable: Unreadable,
     /// `message.prefix.include.list` and `message.prefix.exclude.list`.
@@ -48,7 +46,6 @@ pub enum Unreadable {
 
 impl EventConfig {
     pub(super) fn parse(options: &mut Options<'_>) -> Self {
-        let tolerance = [("none", false), ("all", true)];
         let unreadable = [
             ("fail", Unreadable::Fail),
             ("warn", Unreadable::Warn),
@@ -59,7 +56,6 @@ impl EventConfig {
         Self {
             skipped: skipped(options),
             tombstones: options.flag("tombstones.on.delete", true),
-            tolerates_errors: options.choice("errors.tolerance", &tolerance, false),
             unreadable: options.choice(
                 "event.processing.failure.handling.mode",
                 &unreadable,
@@ -131,7 +127,7 @@ mod tests {
     fn truncates_are_skipped_unless_something_else_is_said() {
         let default = parse(&[]).unwrap();
         assert!(default.skips(Operation::Truncate) && !default.skips(Operation::Delete));
-        assert!(default.tombstones && !default.tolerates_errors);
+        assert!(default.tombstones);
         assert!(default.passes_messages("any"));
         let none = parse(&[("skipped.operations", "none")]).unwrap();
         assert!(!none.skips(Operation::Truncate));
@@ -150,7 +146,6 @@ mod tests {
         }
         let word = [("event.processing.failure.handling.mode", "stop")];
         assert_eq!(parse(&word).unwrap_err(), ["event.processing.failure.handling.mode"]);
-        assert_eq!(parse(&[("errors.tolerance", "some")]).unwrap_err(), ["errors.tolerance"]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod database;
 mod database_tls;
+mod dead_letters;
 mod delivery;
 mod events;
 mod guard;
@@ -18,6 +19,10 @@ use std::time::Duration;
 
 pub use database::DatabaseConfig;
 pub use database_tls::{ClientCertificate, DatabaseTls, TlsMode};
+pub use dead_letters::{
+    DeadLetterConfig, ErrorConfig, PARKED_KEYS_MAX_OPTION, StageClasses, TOPIC_OPTION,
+    is_legal_topic,
+};
 pub use delivery::{Boundary, Transactions};
 pub use events::{EventConfig, Unreadable};
 pub use guard::{BudgetAction, GuardConfig};
@@ -75,6 +80,8 @@ pub struct ConnectorConfig {
     pub chain: Chain,
     /// Which changes become events.
     pub events: EventConfig,
+    /// What happens to a change that cannot be published.
+    pub errors: ErrorConfig,
     /// Heartbeats and boundaries of transactions.
     pub metadata: MetadataConfig,
     /// Key, value and header converters.
@@ -123,6 +130,7 @@ impl ConnectorConfig {
         let guard = GuardConfig::parse(&mut options);
         let chain = transforms::read(&mut options, worker);
         let events = EventConfig::parse(&mut options);
+        let errors = ErrorConfig::parse(&mut options, &worker.converters);
         let metadata = MetadataConfig::parse(&mut options, &topic_prefix);
         let value_modes = options.try_with(crate::columns::ValueModes::parse).unwrap_or_default();
         let converters =
@@ -150,6 +158,7 @@ impl ConnectorConfig {
             snapshot,
             chain,
             events,
+            errors,
             metadata,
             converters,
             value_modes,

@@ -139,6 +139,19 @@ impl Converters {
         let timestamp = checked_timestamp(event.timestamp)?;
         Ok(Record { topic: event.topic, partition, key, value, headers, timestamp })
     }
+
+    /// Converts a key alone.
+    ///
+    /// # Errors
+    /// What the converter does not take.
+    pub fn key(
+        &self,
+        topic: &str,
+        schema: Option<&Arc<Schema>>,
+        key: Value<'_>,
+    ) -> Result<Option<Vec<u8>>, String> {
+        self.key.convert(topic, schema, key)
+    }
 }
 
 impl Converter {

@@ -244,6 +244,15 @@ impl<S: Sink> Pipeline<'_, S> {
         self.commit(Some(&position));
     }
 
+    /// Asks for a commit of everything that was published, between two database transactions.
+    pub(super) fn commit_published(&mut self) {
+        let Some(commits) = self.commits.as_ref().filter(|_| self.may_commit()) else { return };
+        if commits.records > 0 && self.transaction.is_none() {
+            let position = self.reporter.position_at(commits.handled);
+            self.commit(Some(&position));
+        }
+    }
+
     /// Rows of a snapshot become visible together; the position comes with the stream.
     pub(super) fn commit_without_position(&mut self) {
         let has_records = self.commits.as_ref().is_some_and(|commits| commits.records > 0);

@@ -9,7 +9,7 @@ use pgoutput::{LogicalMessage, Lsn, Message};
 use super::commits::More;
 use super::{Pipeline, PipelineError, Transaction};
 use crate::canary;
-use crate::events::RowChange;
+use crate::events::{Attempt, RowChange, TableChange};
 use crate::failpoint::{self, Step};
 use crate::provenance::Provenance;
 use crate::sink::Sink;
@@ -114,7 +114,9 @@ impl<S: Sink> Pipeline<'_, S> {
     ) -> Result<(), PipelineError> {
         let Some(captured) = self.relations.captured(relation_id) else { return Ok(()) };
         let Some(provenance) = self.next_change(lsn, change.kind())? else { return Ok(()) };
-        let made = self.events.change(&captured, change, &provenance, &mut self.held);
+        let (change, attempt) = (TableChange::of(&captured, change), Attempt::first(&provenance));
+        let made = self.events.change(&change, attempt, &mut self.held);
+        self.expect_answer(&change, attempt);
         self.publish_made(made, &provenance)
     }
 
@@ -143,7 +145,8 @@ impl<S: Sink> Pipeline<'_, S> {
             is_new.then(|| Provenance::of_lone_message(lsn, commit_ts_us))
         };
         let Some(provenance) = provenance else { return Ok(()) };
-        let made = self.events.message(message, &provenance, &mut self.held);
+        let attempt = Attempt::first(&provenance);
+        let made = self.events.message(message, attempt, &mut self.held);
         self.publish_made(made, &provenance)
     }
 

@@ -18,7 +18,7 @@ impl<S> HastySink<S> {
 }
 
 impl<S: Sink + Send> Sink for HastySink<S> {
-    fn has_room(&self, record: &Record) -> bool {
+    fn has_room(&mut self, record: &Record) -> bool {
         self.sink.has_room(record)
     }
 

@@ -1,7 +1,7 @@
 //! The Kafka sink: an idempotent producer that waits for all in-sync replicas, with bounded memory.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,8 @@ use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use tokio::sync::Notify;
 
+use super::refusal::refusal;
+use super::topic_limits::{RecentLimits, TopicLimits};
 use super::{Confirmation, Sink, SinkError};
 use crate::progress::Sequence;
 use crate::record::Record;
@@ -22,13 +24,21 @@ use crate::secret::Secret;
 /// 84 MB) and no throughput.
 const IN_FLIGHT_RECORDS_MAX: usize = 12_000;
 
-/// Bytes of keys and values that may wait for their confirmation; a single record may be larger.
+/// Bytes of keys, values and headers that may wait for their confirmation; a single record may be larger.
 const IN_FLIGHT_BYTES_MAX: usize = 6 << 20;
 
-/// A record of this many bytes travels alone. Kafka refuses one that is too large and takes the next, so that later
-/// events of its key would overtake it; far below the limit that a topic has by default (1 MiB) nothing is refused
-/// for its size.
-const ALONE_BYTES_MIN: usize = 256 << 10;
+/// What the lengths of a header's name and value take, at the most.
+const HEADER_OVERHEAD: usize = 10;
+
+/// Weights are told in these steps.
+const WEIGHT_UNIT: usize = 64;
+
+/// Sequences of a task fit in: at 100,000 records a second for two years and nine months.
+const SEQUENCE_BITS: u32 = 43;
+const SEQUENCE_MASK: usize = (1 << SEQUENCE_BITS) - 1;
+
+/// 128 MiB, more than [`MESSAGE_BYTES_MAX`] lets pass.
+const WEIGHT_UNITS_MAX: usize = (1 << (usize::BITS - SEQUENCE_BITS)) - 1;
 
 /// librdkafka's own limits stand far above ours: it counts a record until some time after it told of the delivery,
 /// and refuses a record that is larger than its queue for ever.
@@ -63,22 +73,35 @@ pub(super) const SOCKET_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct KafkaSink {
     producer: ThreadedProducer<Deliveries>,
     shared: Arc<Shared>,
-    /// The next convoy.
-    gathering: VecDeque<(Sequence, Record)>,
+    /// The next convoy: records and their [`opaque`].
+    gathering: VecDeque<(usize, Record)>,
     gathering_since: Instant,
     is_under_load: bool,
     left_at: Instant,
+    limits: TopicLimits,
+    recent_limits: RecentLimits,
+    /// The record that was asked for last, so that it is weighed once.
+    asked: Option<Weighed>,
+}
+
+/// What a record weighs, and whether its topic may refuse it for that.
+#[derive(Debug, Clone, Copy)]
+struct Weighed {
+    bytes: usize,
+    alone: bool,
 }
 
 /// What the producer's thread hands over to the pipeline.
 #[derive(Default)]
 struct Shared {
     confirmations: Mutex<Vec<Confirmation>>,
-    arrived: Notify,
+    arrived: Arc<Notify>,
     /// Records that were taken, and those of them that left.
     in_flight_records: AtomicUsize,
     on_their_way: AtomicUsize,
     in_flight_bytes: AtomicUsize,
+    /// The record in flight travels alone.
+    alone: AtomicBool,
 }
 
 impl Shared {
@@ -88,18 +111,18 @@ impl Shared {
     }
 
     /// A record that is alone is taken whatever its size: the broker decides about it.
-    fn has_room(&self, bytes: usize) -> bool {
+    fn has_room(&self, bytes: usize, alone: bool) -> bool {
         let records = self.in_flight_records.load(Ordering::Relaxed);
         let held = self.in_flight_bytes.load(Ordering::Relaxed);
-        let large_one_in_flight = records == 1 && held >= ALONE_BYTES_MIN;
         records == 0
-            || (bytes < ALONE_BYTES_MIN
-                && !large_one_in_flight
+            || (!alone
+                && !self.alone.load(Ordering::Relaxed)
                 && records < IN_FLIGHT_RECORDS_MAX
                 && held + bytes <= IN_FLIGHT_BYTES_MAX)
     }
 
-    fn taken(&self, bytes: usize) {
+    fn taken(&self, bytes: usize, alone: bool) {
+        self.alone.store(alone, Ordering::Relaxed);
         self.in_flight_records.fetch_add(1, Ordering::Relaxed);
         self.in_flight_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
@@ -122,15 +145,30 @@ impl Shared {
     }
 }
 
-/// What a record weighs: both sides must come to the same number.
-pub(super) fn weight(key: Option<&[u8]>, value: Option<&[u8]>) -> usize {
-    key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len)
+/// What a record weighs in memory, in whole units: key, value and headers.
+pub(super) fn weight(record: &Record) -> usize {
+    let length = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
+    let headers = record.headers.iter();
+    let headers = headers.map(|(name, value)| name.len() + length(value) + HEADER_OVERHEAD);
+    let bytes = length(&record.key) + length(&record.value) + headers.sum::<usize>();
+    bytes.div_ceil(WEIGHT_UNIT).min(WEIGHT_UNITS_MAX) * WEIGHT_UNIT
+}
+
+/// What librdkafka gives back with a record's delivery: its sequence and its weight in one number, so that nothing must be
+/// looked up or measured again.
+const fn opaque(sequence: Sequence, weight: usize) -> usize {
+    ((weight / WEIGHT_UNIT) << SEQUENCE_BITS) | ((sequence as usize) & SEQUENCE_MASK)
+}
+
+const fn of_opaque(opaque: usize) -> (Sequence, usize) {
+    ((opaque & SEQUENCE_MASK) as Sequence, (opaque >> SEQUENCE_BITS) * WEIGHT_UNIT)
 }
 
 /// Receives librdkafka's delivery reports on the producer's thread.
 #[derive(Clone)]
 struct Deliveries {
     shared: Arc<Shared>,
+    limits: TopicLimits,
 }
 
 impl ClientContext for Deliveries {
@@ -147,15 +185,16 @@ impl ClientContext for Deliveries {
 impl ProducerContext for Deliveries {
     type DeliveryOpaque = usize;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, sequence: usize) {
+    fn delivery(&self, result: &DeliveryResult<'_>, opaque: usize) {
         let (outcome, message) = match result {
             Ok(message) => (Ok(()), message),
             Err((error, message)) => (Err(refusal(error, message.topic())), message),
         };
         let failed = outcome.is_err();
-        let bytes = weight(message.key(), message.payload());
-        self.shared.lock().push(Confirmation { sequence: sequence as Sequence, outcome });
-        if self.shared.released(bytes) || failed {
+        let (sequence, bytes) = of_opaque(opaque);
+        self.shared.lock().push(Confirmation { sequence, outcome });
+        let limited = self.limits.is_counting() && self.limits.release(message.topic(), bytes);
+        if self.shared.released(bytes) || failed || limited {
             self.shared.arrived.notify_one();
         }
     }
@@ -172,8 +211,9 @@ impl KafkaSink {
         overrides: &BTreeMap<String, Secret>,
     ) -> Result<Self, SinkError> {
         let shared = Arc::new(Shared::default());
-        let context = Deliveries { shared: Arc::clone(&shared) };
         let config = producer_config(bootstrap_servers, overrides)?;
+        let limits = TopicLimits::new(&config, Arc::clone(&shared.arrived));
+        let context = Deliveries { shared: Arc::clone(&shared), limits: limits.clone() };
         let producer = ThreadedProducer::from_config_and_context(&config, context)
             .map_err(|error| SinkError::Configuration { reason: without_value(&error) })?;
         let now = Instant::now();
@@ -184,13 +224,21 @@ impl KafkaSink {
             gathering_since: now,
             is_under_load: false,
             left_at: now,
+            limits,
+            recent_limits: RecentLimits::default(),
+            asked: None,
         })
     }
 }
 
 impl KafkaSink {
-    fn send(&self, sequence: Sequence, record: &Record) -> Result<(), KafkaError> {
-        let opaque = usize::try_from(sequence).unwrap_or(usize::MAX);
+    fn weigh(&mut self, record: &Record) -> Weighed {
+        let bytes = weight(record);
+        let alone = self.limits.may_refuse(&mut self.recent_limits, &record.topic, bytes);
+        Weighed { bytes, alone }
+    }
+
+    fn send(&self, opaque: usize, record: &Record) -> Result<(), KafkaError> {
         let mut base = BaseRecord::<[u8], [u8], usize>::with_opaque_to(&record.topic, opaque);
         base.key = record.key.as_deref();
         base.payload = record.value.as_deref();
@@ -214,25 +262,27 @@ impl KafkaSink {
     fn leave(&mut self) {
         self.is_under_load = self.gathering.len() >= CONVOY_OF_LOAD;
         self.left_at = Instant::now();
-        while let Some((sequence, record)) = self.gathering.pop_front() {
+        while let Some((opaque, record)) = self.gathering.pop_front() {
             // Counted before it is sent: its delivery may be told before `send` returns.
             self.shared.leaves();
-            match self.send(sequence, &record) {
+            match self.send(opaque, &record) {
                 Ok(()) => {}
                 // Its limits stand above ours, so that this passes by itself.
                 Err(KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)) => {
                     self.shared.on_their_way.fetch_sub(1, Ordering::Relaxed);
-                    self.gathering.push_front((sequence, record));
+                    self.gathering.push_front((opaque, record));
                     return;
                 }
-                Err(error) => self.refuse(sequence, &error, &record),
+                Err(error) => self.refuse(opaque, &error, &record),
             }
         }
     }
 
     /// A record that librdkafka does not take at all is refused like one that the broker does not take.
-    fn refuse(&self, sequence: Sequence, error: &KafkaError, record: &Record) {
-        self.shared.released(weight(record.key.as_deref(), record.value.as_deref()));
+    fn refuse(&self, opaque: usize, error: &KafkaError, record: &Record) {
+        let (sequence, bytes) = of_opaque(opaque);
+        self.limits.release(&record.topic, bytes);
+        self.shared.released(bytes);
         let outcome = Err(refusal(error, &record.topic));
         self.shared.lock().push(Confirmation { sequence, outcome });
         self.shared.arrived.notify_one();
@@ -240,13 +290,18 @@ impl KafkaSink {
 }
 
 impl Sink for KafkaSink {
-    fn has_room(&self, record: &Record) -> bool {
-        self.shared.has_room(weight(record.key.as_deref(), record.value.as_deref()))
+    fn has_room(&mut self, record: &Record) -> bool {
+        let Weighed { bytes, alone } = self.weigh(record);
+        self.asked = Some(Weighed { bytes, alone });
+        self.shared.has_room(bytes, alone) && self.limits.has_room(&record.topic, bytes)
     }
 
     fn publish(&mut self, sequence: Sequence, record: Record) {
-        self.shared.taken(weight(record.key.as_deref(), record.value.as_deref()));
-        self.gathering.push_back((sequence, record));
+        let asked = self.asked.take();
+        let Weighed { bytes, alone } = asked.unwrap_or_else(|| self.weigh(&record));
+        self.shared.taken(bytes, alone);
+        self.limits.take(&record.topic, bytes);
+        self.gathering.push_back((opaque(sequence, bytes), record));
         match self.gathering.len() {
             1 => self.gathering_since = Instant::now(),
             CONVOY_RECORDS.. => self.hand_over(),
@@ -258,6 +313,10 @@ impl Sink for KafkaSink {
         if self.waits_until().is_some_and(|due| due <= Instant::now()) {
             self.leave();
         }
+    }
+
+    fn travels_alone(&mut self, record: &Record) -> bool {
+        self.weigh(record).alone
     }
 
     fn take_confirmations(&mut self, confirmations: &mut Vec<Confirmation>) {
@@ -362,64 +421,6 @@ fn java_property(name: &str) -> Option<&str> {
     }
 }
 
-/// What an error of librdkafka means for the relay.
-pub(super) fn refusal(error: &KafkaError, topic: &str) -> SinkError {
-    let code = error.rdkafka_error_code();
-    let advice = match code {
-        Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize) => {
-            "it is larger than the topic takes; raise the topic's max.message.bytes"
-        }
-        Some(
-            RDKafkaErrorCode::UnknownTopic
-            | RDKafkaErrorCode::UnknownTopicOrPartition
-            | RDKafkaErrorCode::InvalidTopic,
-        ) => {
-            "the topic does not exist and the broker does not create it, or its name is not legal; \
-             create it, or allow auto.create.topics.enable"
-        }
-        Some(RDKafkaErrorCode::UnknownPartition) => {
-            "the topic has no such partition; add partitions, or change the column that selects it"
-        }
-        Some(
-            RDKafkaErrorCode::TopicAuthorizationFailed
-            | RDKafkaErrorCode::ClusterAuthorizationFailed,
-        ) => "the relay may not write there; grant it WRITE (and IDEMPOTENT_WRITE on old brokers)",
-        Some(RDKafkaErrorCode::InvalidRecord | RDKafkaErrorCode::PolicyViolation) => {
-            "the broker's rules for the topic do not allow it"
-        }
-        Some(RDKafkaErrorCode::InvalidTimestamp) => {
-            "its timestamp is too far from the broker's clock; see the topic's \
-             message.timestamp.before.max.ms and after.max.ms, and table.field.event.timestamp"
-        }
-        code if code.is_none_or(ends_the_producer) => {
-            return SinkError::Producer { reason: error.to_string() };
-        }
-        Some(_) | None => "Kafka's documentation of the error says what to do",
-    };
-    SinkError::Record { topic: topic.to_owned(), reason: format!("{error}; {advice}") }
-}
-
-/// Errors of the producer as a whole: a new one reads again what was not acknowledged.
-const fn ends_the_producer(code: RDKafkaErrorCode) -> bool {
-    matches!(
-        code,
-        RDKafkaErrorCode::Fatal
-            | RDKafkaErrorCode::GaplessGuarantee
-            | RDKafkaErrorCode::PurgeQueue
-            | RDKafkaErrorCode::PurgeInflight
-            | RDKafkaErrorCode::MessageTimedOut
-            | RDKafkaErrorCode::RequestTimedOut
-            | RDKafkaErrorCode::BrokerTransportFailure
-            | RDKafkaErrorCode::AllBrokersDown
-            | RDKafkaErrorCode::OutOfOrderSequenceNumber
-            | RDKafkaErrorCode::DuplicateSequenceNumber
-            | RDKafkaErrorCode::UnknownProducerId
-            | RDKafkaErrorCode::InvalidProducerEpoch
-            | RDKafkaErrorCode::NotEnoughReplicas
-            | RDKafkaErrorCode::NotEnoughReplicasAfterAppend
-    )
-}
-
 /// rdkafka's own text of a refused property shows the value, which may be a password.
 pub(super) fn without_value(error: &KafkaError) -> String {
     match error {
@@ -455,14 +456,24 @@ mod tests {
     }
 
     #[test]
+    fn a_delivery_gives_back_what_was_published() {
+        let header = ("id".to_owned(), Some(vec![0; 1 << 20]));
+        let record = Record { key: Some(vec![1]), headers: vec![header], ..Record::default() };
+        let weight = weight(&record);
+        assert!(weight >= 1 << 20, "headers take memory, too");
+        let sequence = (1 << 42) + 5;
+        assert_eq!(of_opaque(opaque(sequence, weight)), (sequence, weight));
+    }
+
+    #[test]
     fn a_record_that_is_larger_than_the_limit_is_taken_alone() {
         let shared = Shared::default();
-        assert!(shared.has_room(IN_FLIGHT_BYTES_MAX + 1));
-        shared.taken(IN_FLIGHT_BYTES_MAX + 1);
+        assert!(shared.has_room(IN_FLIGHT_BYTES_MAX + 1, true));
+        shared.taken(IN_FLIGHT_BYTES_MAX + 1, true);
         shared.leaves();
-        assert!(!shared.has_room(1));
+        assert!(!shared.has_room(1, false));
         shared.released(IN_FLIGHT_BYTES_MAX + 1);
-        assert!(shared.has_room(1));
+        assert!(shared.has_room(1, false));
     }
 
     #[test]

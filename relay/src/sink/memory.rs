@@ -103,7 +103,7 @@ impl MemorySinkControl {
 }
 
 impl Sink for MemorySink {
-    fn has_room(&self, _: &Record) -> bool {
+    fn has_room(&mut self, _: &Record) -> bool {
         let state = self.shared.lock();
         state.unconfirmed.len() < state.room
     }

@@ -11,10 +11,13 @@
 //!
 //! A transactional sink confirms what belongs together at once, when [`Sink::commit`] has made it visible.
 
+pub(crate) mod clients;
 pub(crate) mod hasty;
 pub mod kafka;
 pub mod memory;
+mod refusal;
 pub mod stored_position;
+mod topic_limits;
 pub mod transactional;
 
 use crate::progress::Sequence;
@@ -37,6 +40,22 @@ pub enum SinkError {
     #[error("Kafka refuses a record for topic \"{topic}\": {reason}")]
     Record {
         /// The record's topic.
+        topic: String,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// No record can be stored in this topic as it is.
+    #[error("Kafka refuses a record for topic \"{topic}\": {reason}")]
+    Topic {
+        /// The record's topic.
+        topic: String,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// Dead letters cannot be kept, or not be read.
+    #[error("the dead letter topic \"{topic}\" cannot be used: {reason}")]
+    DeadLetters {
+        /// The topic.
         topic: String,
         /// Why, and what to do.
         reason: String,
@@ -82,13 +101,19 @@ pub struct Committed {
 /// A destination for records.
 pub trait Sink {
     /// Whether the record can be taken now; otherwise confirmations make room for it.
-    fn has_room(&self, record: &Record) -> bool;
+    fn has_room(&mut self, record: &Record) -> bool;
 
-    /// Takes a record, for which there is room. It may gather with others until [`Self::hand_over`].
+    /// Takes the record for which there was room when it was asked last. It may gather with others until [`Self::hand_over`].
     fn publish(&mut self, sequence: Sequence, record: Record);
 
     /// What was taken need not wait for records that are still to come.
     fn hand_over(&mut self);
+
+    /// Whether the destination is likely to refuse a record: then it is followed by another one only when its answer is
+    /// there.
+    fn travels_alone(&mut self, _record: &Record) -> bool {
+        false
+    }
 
     /// Appends the confirmations that there are, without waiting.
     fn take_confirmations(&mut self, confirmations: &mut Vec<Confirmation>);

@@ -19,7 +19,8 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::kafka::{SOCKET_TIMEOUT, headers, producer_config, refusal, weight, without_value};
+use super::kafka::{SOCKET_TIMEOUT, headers, producer_config, weight, without_value};
+use super::refusal::refusal;
 use super::{Committed, Confirmation, Sink, SinkError, stored_position};
 use crate::connector_config::Transactions;
 use crate::failpoint::{self, Step};
@@ -133,24 +134,21 @@ impl ClientContext for Deliveries {
 }
 
 impl ProducerContext for Deliveries {
-    type DeliveryOpaque = ();
+    /// What the record weighs.
+    type DeliveryOpaque = usize;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        let message = match result {
-            Ok(message) => message,
-            Err((error, message)) => {
-                let error = refusal(error, message.topic());
-                let mut refused = self.shared.lock();
-                // The refusal of a record ends the transaction, and with it the records behind: it is the one to tell.
-                if refused.is_none() || matches!(error, SinkError::Record { .. }) {
-                    *refused = Some(error);
-                }
-                drop(refused);
-                self.shared.arrived.notify_one();
-                message
+    fn delivery(&self, result: &DeliveryResult<'_>, bytes: usize) {
+        if let Err((error, message)) = result {
+            let error = refusal(error, message.topic());
+            let mut refused = self.shared.lock();
+            // The refusal of a record ends the transaction, and with it the records behind: it is the one to tell.
+            if refused.is_none() || is_of_record(&error) {
+                *refused = Some(error);
             }
-        };
-        if self.shared.released(weight(message.key(), message.payload())) {
+            drop(refused);
+            self.shared.arrived.notify_one();
+        }
+        if self.shared.released(bytes) {
             self.shared.arrived.notify_one();
         }
     }
@@ -213,8 +211,8 @@ impl TransactionalSink {
     }
 
     fn send(&self, record: &Record) -> Result<(), SinkError> {
-        let bytes = weight(record.key.as_deref(), record.value.as_deref());
-        let mut base = BaseRecord::<[u8], [u8], ()>::to(&record.topic);
+        let bytes = weight(record);
+        let mut base = BaseRecord::<[u8], [u8], usize>::with_opaque_to(&record.topic, bytes);
         base.key = record.key.as_deref();
         base.payload = record.value.as_deref();
         base.partition = record.partition;
@@ -354,6 +352,11 @@ fn commit(producer: &Transactional, until: Instant) -> Result<(), KafkaError> {
     }
 }
 
+/// Whether a record, or the topic that it is for, is at fault.
+const fn is_of_record(error: &SinkError) -> bool {
+    matches!(error, SinkError::Record { .. } | SinkError::Topic { .. })
+}
+
 fn panicked() -> SinkError {
     SinkError::Producer { reason: "a call of Kafka's client panicked; see the log".to_owned() }
 }
@@ -380,10 +383,9 @@ impl Sink for TransactionalSink {
         Ok(Some(Committed { position: position.map_err(unreadable)? }))
     }
 
-    fn has_room(&self, record: &Record) -> bool {
+    fn has_room(&mut self, record: &Record) -> bool {
         let may_add = matches!(self.state, State::Ready | State::Open { .. });
-        let bytes = weight(record.key.as_deref(), record.value.as_deref());
-        may_add && self.shared.has_room(bytes) && self.shared.lock().is_none()
+        may_add && self.shared.has_room(weight(record)) && self.shared.lock().is_none()
     }
 
     fn publish(&mut self, sequence: Sequence, record: Record) {
@@ -398,6 +400,11 @@ impl Sink for TransactionalSink {
     }
 
     fn hand_over(&mut self) {}
+
+    /// A refused record takes the whole transaction with it: nothing overtakes it, and nothing can take its place.
+    fn travels_alone(&mut self, _record: &Record) -> bool {
+        false
+    }
 
     fn commit(&mut self, sequence: Sequence, position: Option<&SourceOffset>) {
         let begun = self.begin().and_then(|since| {
@@ -418,7 +425,7 @@ impl Sink for TransactionalSink {
             self.state = State::Failed;
             // librdkafka tells the end of a producer with each record that it took along.
             let outcome = match (error, self.producer.client().fatal_error()) {
-                (error @ SinkError::Record { .. }, None) => error,
+                (error, None) if is_of_record(&error) => error,
                 (_, Some((code, _))) => self.failure(&KafkaError::MessageProduction(code), since),
                 (SinkError::Producer { reason }, None)
                     if since.elapsed() >= self.transactions.timeout =>

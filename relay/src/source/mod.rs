@@ -15,6 +15,7 @@ pub mod snapshot;
 mod socket;
 pub mod start;
 pub mod table_filter;
+pub mod table_shape;
 mod tls;
 mod transport;
 pub mod wal;

@@ -9,6 +9,7 @@ use pgoutput::{Relation, Tuple, TupleColumn};
 
 use super::connection::{Connection, Purpose};
 use super::error::SourceError;
+use super::table_shape::TableShape;
 use crate::columns::{COLUMN_QUERY, Catalog, TYPE_QUERY, TableColumns, TupleRow, TypeRegistry};
 use crate::connector_config::ConnectorConfig;
 
@@ -36,6 +37,8 @@ pub struct CapturedTable {
     pub key_schema: Option<Arc<Schema>>,
     /// How its columns are read.
     pub columns: TableColumns,
+    /// Its shape as the stream told it.
+    pub shape: TableShape,
 }
 
 impl Relations {
@@ -86,8 +89,8 @@ impl Relations {
         let topic = columns.topic(&config.topic_prefix, namespace(relation), relation.name);
         let key_schema = columns.key_schema(&topic);
         let full_name = format!("{}.{}", namespace(relation), relation.name);
-        let captured =
-            CapturedTable { table: Arc::new(table), full_name, topic, key_schema, columns };
+        let (table, shape) = (Arc::new(table), TableShape::of(relation));
+        let captured = CapturedTable { table, full_name, topic, key_schema, columns, shape };
         self.tables.insert(relation.id, Some(Arc::new(captured)));
         Ok(())
     }

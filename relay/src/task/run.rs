@@ -108,6 +108,7 @@ impl Run<'_> {
             let stored = written.offset().or_else(|| self.stored());
             let mut pipeline = Pipeline::new(connector, sink, stored, Arc::clone(written))
                 .with_health(Arc::clone(&self.beginning.health));
+            pipeline.keep_dead_letters(self.beginning.dead_letters.clone());
             let streamed = self.stream(&mut pipeline, past).await;
             past.take_in(&pipeline);
             // One that is open has ended the work of others; the next one must not before it has the slot.
@@ -233,7 +234,11 @@ impl Run<'_> {
     ) -> Result<Drained, PipelineError> {
         let Self { connector, stop, .. } = *self;
         let prepared = tokio::select! {
-            prepared = take_up::prepare(connector) => prepared?,
+            prepared = async {
+                let prepared = take_up::prepare(connector).await?;
+                pipeline.prepare_dead_letters().await?;
+                Ok::<_, PipelineError>(prepared)
+            } => prepared?,
             () = stop.cancelled() => return Ok(pipeline.undrained()),
         };
         let Prepared { mut connection, settings, mut place, has_slot } = prepared;
@@ -267,7 +272,10 @@ impl Run<'_> {
             silence_max: settings.silence_max(),
         };
         let mut wal = WalStream::start(connection, &options).await?;
-        let taken = take_up::take_up(pipeline, connector, place, started == Started::NewSlot);
+        let taken = async {
+            take_up::take_up(pipeline, connector, place, started == Started::NewSlot).await?;
+            pipeline.find_parked().await
+        };
         let taken = take_up::answering(&mut wal, settings.status_interval(), taken).await;
         if let Err(error) = taken {
             wal.close().await;

@@ -106,6 +106,14 @@ impl Outbox {
         Ok((task::resume_with_sink(connector, worker, sink, beginning), control))
     }
 
+    /// Starts the connector to the Kafka of the tests.
+    pub(crate) async fn start_to_test_kafka(&self) -> Result<TaskHandle> {
+        let (connector, worker) = self.config()?;
+        let bootstrap_servers = servers().await?.bootstrap_servers().to_owned();
+        let worker = Arc::new(WorkerConfig { bootstrap_servers, ..(*worker).clone() });
+        Ok(task::start(connector, worker, Beginning::default()))
+    }
+
     pub(crate) async fn execute(&mut self, sql: &str) -> Result<()> {
         sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned())).execute(&mut self.sql).await?;
         Ok(())

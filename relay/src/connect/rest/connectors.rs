@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, json};
 
+use super::super::dead_letters::{LIST_DEFAULT, LIST_MAX};
 use super::super::definitions;
 use super::super::error::ConnectError;
 use super::super::herder::Herder;
@@ -86,6 +87,16 @@ async fn more(herder: &Arc<Herder>, call: &Call) -> Answered {
         ("PUT", Resource::TopicsReset(name)) => {
             herder.reset_topics(name)?;
             Ok(answer::empty(202))
+        }
+        ("GET", Resource::DeadLetters(name)) => {
+            let limit = letters_limit(call)?;
+            Ok(answer::json(&herder.dead_letters(name, limit).await?))
+        }
+        ("POST", Resource::DeadLettersReplay(name)) => {
+            Ok(match herder.replay_dead_letters(name).await? {
+                Some(summary) => answer::json(&summary),
+                None => answer::json_with(202, &json!({"complete": false})),
+            })
         }
         ("GET", Resource::Plugins) => {
             let flags = request::query_values(call.query(), "connectorsOnly");
@@ -198,6 +209,15 @@ async fn restart(herder: &Herder, call: &Call, name: &str) -> Answered {
     }
     herder.restart(name)?;
     Ok(answer::empty(204))
+}
+
+/// How many dead letters a caller wants to see.
+fn letters_limit(call: &Call) -> Result<usize, ConnectError> {
+    let given = request::query_values(call.query(), "limit");
+    let Some(text) = given.first() else { return Ok(LIST_DEFAULT) };
+    text.parse().ok().filter(|limit| *limit <= LIST_MAX).ok_or_else(|| {
+        ConnectError::bad_request(format!("limit is a whole number from 0 to {LIST_MAX}"))
+    })
 }
 
 fn offsets_message(done: &str) -> Answer {

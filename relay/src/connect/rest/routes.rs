@@ -26,6 +26,9 @@ pub(super) enum Resource {
     Topics(String),
     TopicsReset(String),
     Offsets(String),
+    /// Of the relay alone, as is the next.
+    DeadLetters(String),
+    DeadLettersReplay(String),
     Plugins,
     PluginConfig(String),
     PluginValidate(String),
@@ -74,6 +77,8 @@ impl Resource {
             ["connectors", name, "topics"] => Self::Topics(owned(name)),
             ["connectors", name, "topics", "reset"] => Self::TopicsReset(owned(name)),
             ["connectors", name, "offsets"] => Self::Offsets(owned(name)),
+            ["connectors", name, "dead-letters"] => Self::DeadLetters(owned(name)),
+            ["connectors", name, "dead-letters", "replay"] => Self::DeadLettersReplay(owned(name)),
             ["connectors", name, "tasks"] => Self::Tasks(owned(name)),
             ["connectors", name, "tasks", task, "status"] => {
                 Self::TaskStatus(owned(name), owned(task))
@@ -101,7 +106,7 @@ impl Resource {
             Self::Tasks(_) => &["GET", "POST"],
             Self::Offsets(_) => &["DELETE", "GET", "PATCH"],
             Self::Logger(_) => &["GET", "PUT"],
-            Self::Restart(_) | Self::TaskRestart(..) => &["POST"],
+            Self::Restart(_) | Self::TaskRestart(..) | Self::DeadLettersReplay(_) => &["POST"],
             Self::Stop(_)
             | Self::Pause(_)
             | Self::Resume(_)
@@ -174,6 +179,8 @@ mod tests {
             Resource::TaskStatus("büro".into(), "x".into()),
         );
         check("/metrics", Resource::Metrics);
+        check("/connectors/a/dead-letters", Resource::DeadLetters("a".into()));
+        check("/connectors/a/dead-letters/replay", Resource::DeadLettersReplay("a".into()));
         check("/admin/loggers/org.apache", Resource::Logger("org.apache".into()));
     }
 
