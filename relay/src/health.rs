@@ -1,12 +1,13 @@
 //! What is known of a connector's health: its role, how its slot stands, whether its stream delivers. The task writes
 //! it; readiness and metrics are made of it.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use pgoutput::Lsn;
 
 use crate::canary::Canary;
+use crate::dead_letter::ErrorCounts;
 use crate::slot_figures::SlotReport;
 
 /// What a connector's task does on this worker.
@@ -83,6 +84,8 @@ pub struct State {
     pub canary: Canary,
     /// How far the stream has brought the server's WAL.
     pub received_lsn: Lsn,
+    /// What became of changes that could not be published. It goes on counting.
+    pub errors: Arc<ErrorCounts>,
     /// The end of WAL that the stream should have reached, and since when.
     expected: Option<(Lsn, Instant)>,
 }
@@ -152,6 +155,12 @@ impl Health {
     /// Changes what is known of the canary.
     pub fn canary<T>(&self, change: impl FnOnce(&mut Canary) -> T) -> T {
         change(&mut self.lock().canary)
+    }
+
+    /// Where failures are counted.
+    #[must_use]
+    pub fn errors(&self) -> Arc<ErrorCounts> {
+        Arc::clone(&self.lock().errors)
     }
 
     /// Nothing panics while it holds the lock.

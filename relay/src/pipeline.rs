@@ -146,7 +146,8 @@ impl<'c, S: Sink> Pipeline<'c, S> {
         written: Arc<Written>,
     ) -> Self {
         let reporter = Reporter::new(&config.name, stored.clone(), written);
-        let error_counts = Arc::new(ErrorCounts::default());
+        let health = Arc::new(Health::default());
+        let error_counts = health.errors();
         Self {
             config,
             events: Events::new(config, Arc::clone(&error_counts)),
@@ -167,7 +168,7 @@ impl<'c, S: Sink> Pipeline<'c, S> {
             stored,
             system: SystemIdentity::default(),
             reporter,
-            health: Arc::default(),
+            health,
             snapshot_taken: false,
             acknowledged_lsn: Lsn::ZERO,
             acknowledged_at: Instant::now(),
@@ -181,6 +182,8 @@ impl<'c, S: Sink> Pipeline<'c, S> {
     /// Tells of the stream's health there.
     #[must_use]
     pub fn with_health(mut self, health: Arc<Health>) -> Self {
+        self.error_counts = health.errors();
+        self.events.count_errors(&self.error_counts);
         self.health = health;
         self
     }

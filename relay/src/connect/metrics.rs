@@ -2,9 +2,11 @@
 
 use std::fmt::Write as _;
 use std::sync::LazyLock;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::readiness::STREAM_SILENCE_MAX;
+use crate::dead_letter::ErrorCounts;
 use crate::health::{Role, State};
 
 /// The media type of the text format.
@@ -55,6 +57,9 @@ pub(super) fn text(connectors: &[(String, State)]) -> String {
 }
 
 fn samples(metric: &str, state: &State) -> Vec<Sample> {
+    if let Some(count) = of_errors(metric, &state.errors) {
+        return alone(number(count));
+    }
     match metric {
         "relay_connector_role" => one_of("role", &Role::WORDS, state.role.word()),
         "relay_connector_ready" => {
@@ -72,6 +77,20 @@ fn samples(metric: &str, state: &State) -> Vec<Sample> {
         "relay_canary_silence_seconds" => seconds(state.canary.silence(Instant::now())),
         _ => of_slot(metric, state),
     }
+}
+
+fn of_errors(metric: &str, errors: &ErrorCounts) -> Option<u64> {
+    let counter = match metric {
+        "relay_errors_total" => &errors.failed,
+        "relay_errors_left_out_total" => &errors.left_out,
+        "relay_errors_logged_total" => &errors.logged,
+        "relay_record_retries_total" => &errors.retries,
+        "relay_dead_letters_total" => &errors.dead_letters,
+        "relay_dead_letters_parked_total" => &errors.parked,
+        "relay_dead_letters_replayed_total" => &errors.replayed,
+        _ => return None,
+    };
+    Some(counter.load(Ordering::Relaxed))
 }
 
 fn of_slot(metric: &str, state: &State) -> Vec<Sample> {

@@ -1,11 +1,8 @@
 //! Between a task, which holds the order of the keys, and who asks it to replay its dead letters.
 
-use std::sync::Arc;
-
 use serde::Serialize;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
-use super::ErrorCounts;
 use super::parked::ParkedKeys;
 use super::topic::{DeadLetterTopic, Found, Index};
 use crate::sink::SinkError;
@@ -37,7 +34,6 @@ pub struct Desk {
     topic: DeadLetterTopic,
     ask: mpsc::Sender<ReplayRequest>,
     asked: Mutex<mpsc::Receiver<ReplayRequest>>,
-    counts: Arc<ErrorCounts>,
 }
 
 impl std::fmt::Debug for Desk {
@@ -51,13 +47,7 @@ impl Desk {
     #[must_use]
     pub fn new(topic: DeadLetterTopic) -> Self {
         let (ask, asked) = mpsc::channel(REQUESTS_MAX);
-        Self { topic, ask, asked: Mutex::new(asked), counts: Arc::default() }
-    }
-
-    /// What became of failures.
-    #[must_use]
-    pub fn counts(&self) -> &Arc<ErrorCounts> {
-        &self.counts
+        Self { topic, ask, asked: Mutex::new(asked) }
     }
 
     /// The topic.

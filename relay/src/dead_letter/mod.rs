@@ -28,7 +28,7 @@ const TASK_ID: &str = "0";
 const PARKED_REASON: &str =
     "an earlier event of this key is a dead letter, and relay.errors.parked.key is park";
 
-/// What became of failures, for metrics: counted since the process started.
+/// What became of failures, for metrics: over all tasks that the connector has had on this worker.
 #[derive(Debug, Default)]
 pub struct ErrorCounts {
     /// Changes that could not be published, parked ones not among them.

@@ -42,10 +42,6 @@ pub(super) async fn asked(desk: Option<&Desk>) -> ReplayRequest {
 impl<S: Sink> Pipeline<'_, S> {
     /// Takes the desk of the connector's dead letters.
     pub fn keep_dead_letters(&mut self, desk: Option<Arc<Desk>>) {
-        if let Some(desk) = &desk {
-            self.error_counts = Arc::clone(desk.counts());
-            self.events.count_errors(desk.counts());
-        }
         self.desk = desk;
     }
 

@@ -1,6 +1,7 @@
 //! Dead letters of a connector that delivers exactly once: in the same transactions as the events, and replayed in one.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result, ensure};
 use rdkafka::ClientConfig;
@@ -8,7 +9,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use relay::dead_letter::desk::ReplaySummary;
 use relay::task::TaskHandle;
-use testbed::{topic, unique_name};
+use testbed::{eventually, topic, unique_name};
 
 use crate::exactly_once::Stage;
 use crate::outbox::{DEADLINE, running, trace_of_failure};
@@ -30,10 +31,31 @@ async fn stage_with(letters: &str) -> Result<Stage> {
         .with("relay.errors.parked.key", "park"))
 }
 
+/// The events go to a topic that takes little.
+async fn with_small_topic(stage: Stage) -> Result<(Stage, String)> {
+    let small = unique_name("small");
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", stage.kafka);
+    let admin: AdminClient<DefaultClientContext> = config.create()?;
+    let new = NewTopic::new(&small, 1, TopicReplication::Fixed(1)).set("max.message.bytes", "3000");
+    for created in admin.create_topics([&new], &AdminOptions::new()).await? {
+        created.map_err(|(topic, error)| anyhow::anyhow!("create {topic}: {error}"))?;
+    }
+    let stage = stage.with("transforms.outbox.route.topic.replacement", &small);
+    Ok((Stage { topic: small.clone(), ..stage }, small))
+}
+
 async fn replay(task: &TaskHandle) -> Result<ReplaySummary> {
     let desk = task.dead_letters().context("no dead letters")?;
     let answered = desk.ask().context("too many have asked")?;
     tokio::time::timeout(DEADLINE, answered).await??.map_err(anyhow::Error::msg)
+}
+
+async fn until(counter: &AtomicU64, count: u64) -> Result<()> {
+    eventually(&format!("a count of {count}"), DEADLINE, || async {
+        Ok((counter.load(Ordering::Relaxed) == count).then_some(()))
+    })
+    .await
 }
 
 /// How often each key is there.
@@ -107,17 +129,15 @@ async fn a_replay_finds_the_letters_that_are_not_committed_yet() -> Result<()> {
              values (null, '7', 'OrderCreated', '{}')",
         )
         .await?;
-    let counts = std::sync::Arc::clone(task.dead_letters().context("no dead letters")?.counts());
-    testbed::eventually("a dead letter", DEADLINE, || async {
-        let made = counts.dead_letters.load(std::sync::atomic::Ordering::Relaxed);
-        Ok((made == 1).then_some(()))
-    })
-    .await?;
+    let counts = task.health().errors();
+    until(&counts.dead_letters, 1).await?;
     // It fails again: the key stays parked.
     let summary = replay(&task).await?;
     assert_eq!((summary.dead_again, summary.complete), (1, true));
-    stage.emit(7..=7).await?;
     stage.emit(8..=8).await?;
+    stage.emit(7..=7).await?;
+    // A stop reads nothing more.
+    until(&counts.parked, 1).await?;
     task.stop().await;
     assert_eq!(stage.until_committed(1).await?, [8]);
     Ok(())
@@ -126,18 +146,9 @@ async fn a_replay_finds_the_letters_that_are_not_committed_yet() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_that_kafka_refuses_within_a_transaction_stops_the_task_and_nothing_is_visible()
 -> Result<()> {
-    let (small, letters) = (unique_name("small"), unique_name("letters"));
-    let mut stage = stage_with(&letters).await?;
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", stage.kafka);
-    let admin: AdminClient<DefaultClientContext> = config.create()?;
-    let new = NewTopic::new(&small, 1, TopicReplication::Fixed(1)).set("max.message.bytes", "3000");
-    for created in admin.create_topics([&new], &AdminOptions::new()).await? {
-        created.map_err(|(topic, error)| anyhow::anyhow!("create {topic}: {error}"))?;
-    }
-    stage = stage
-        .with("transforms.outbox.route.topic.replacement", &small)
-        .with("errors.retry.timeout", "-1");
+    let letters = unique_name("letters");
+    let (mut stage, small) = with_small_topic(stage_with(&letters).await?).await?;
+    stage = stage.with("errors.retry.timeout", "-1");
     let task = stage.start()?;
     running(&task).await?;
     stage

@@ -292,6 +292,13 @@ async fn dead_letters_are_listed_and_replayed_over_rest() -> Result<()> {
         json!({"replayed": 7, "without_event": 0, "dead_again": 0, "complete": true})
     );
     assert_eq!(process.worker.get(path).await?.1["open"], 0);
+    let metrics = process.worker.text("/metrics").await?;
+    for told in
+        ["relay_errors_total", "relay_dead_letters_total", "relay_dead_letters_replayed_total"]
+    {
+        let line = format!("\n{told}{{connector=\"c\"}} 7\n");
+        assert!(metrics.contains(&line), "{line} in\n{metrics}");
+    }
     // A task that does not stream replays nothing.
     assert_eq!(process.worker.call("PUT", "/connectors/c/pause", None).await?.0, 202);
     process.worker.states("c", "PAUSED", Some("PAUSED")).await?;
