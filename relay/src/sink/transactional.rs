@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use super::kafka::{SOCKET_TIMEOUT, headers, producer_config, weight, without_value};
 use super::refusal::refusal;
+use super::topic_limits::{RecentLimits, TopicLimits};
 use super::{Committed, Confirmation, Sink, SinkError, stored_position};
 use crate::connector_config::Transactions;
 use crate::failpoint::{self, Step};
@@ -58,6 +59,8 @@ pub struct TransactionalSink {
     /// Records in the open transaction.
     records: u64,
     confirmations: Vec<Confirmation>,
+    limits: TopicLimits,
+    recent_limits: RecentLimits,
 }
 
 /// What the producer may be asked for.
@@ -80,7 +83,7 @@ enum State {
 #[derive(Default)]
 struct Shared {
     refused: Mutex<Option<SinkError>>,
-    arrived: Notify,
+    arrived: Arc<Notify>,
     in_flight_records: AtomicUsize,
     in_flight_bytes: AtomicUsize,
 }
@@ -120,6 +123,7 @@ impl Shared {
 /// Receives librdkafka's delivery reports on the producer's thread.
 struct Deliveries {
     shared: Arc<Shared>,
+    limits: TopicLimits,
 }
 
 impl ClientContext for Deliveries {
@@ -138,7 +142,8 @@ impl ProducerContext for Deliveries {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, bytes: usize) {
-        if let Err((error, message)) = result {
+        let (Ok(message) | Err((_, message))) = result;
+        if let Err((error, _)) = result {
             let error = refusal(error, message.topic());
             let mut refused = self.shared.lock();
             // The refusal of a record ends the transaction, and with it the records behind: it is the one to tell.
@@ -148,7 +153,8 @@ impl ProducerContext for Deliveries {
             drop(refused);
             self.shared.arrived.notify_one();
         }
-        if self.shared.released(bytes) {
+        let limited = self.limits.is_counting() && self.limits.release(message.topic(), bytes);
+        if self.shared.released(bytes) || limited {
             self.shared.arrived.notify_one();
         }
     }
@@ -182,7 +188,8 @@ impl TransactionalSink {
             // librdkafka allows no record to outlive its transaction: the timeout of the one is that of the other.
             .set("message.timeout.ms", timeout_ms.to_string());
         let shared = Arc::new(Shared::default());
-        let context = Deliveries { shared: Arc::clone(&shared) };
+        let limits = TopicLimits::new(&config, Arc::clone(&shared.arrived));
+        let context = Deliveries { shared: Arc::clone(&shared), limits: limits.clone() };
         let producer = ThreadedProducer::from_config_and_context(&config, context)
             .map_err(|error| SinkError::Configuration { reason: without_value(&error) })?;
         Ok(Self {
@@ -193,6 +200,8 @@ impl TransactionalSink {
             state: State::Closed,
             records: 0,
             confirmations: Vec::new(),
+            limits,
+            recent_limits: RecentLimits::default(),
         })
     }
 
@@ -220,7 +229,9 @@ impl TransactionalSink {
         base.headers = headers(record);
         // Counted before it is sent: its delivery may be told before `send` returns.
         self.shared.taken(bytes);
+        self.limits.take(&record.topic, bytes);
         let Err((error, _)) = self.producer.send(base) else { return Ok(()) };
+        self.limits.release(&record.topic, bytes);
         self.shared.released(bytes);
         match error.rdkafka_error_code() {
             // The transaction is broken already: why, the deliveries of the records before tell.
@@ -385,7 +396,13 @@ impl Sink for TransactionalSink {
 
     fn has_room(&mut self, record: &Record) -> bool {
         let may_add = matches!(self.state, State::Ready | State::Open { .. });
-        may_add && self.shared.has_room(weight(record)) && self.shared.lock().is_none()
+        if !may_add || self.shared.lock().is_some() {
+            return false;
+        }
+        let (topic, bytes) = (&record.topic, weight(record));
+        // For what a topic takes at once: it is asked where it is not known.
+        self.limits.may_refuse(&mut self.recent_limits, topic, bytes);
+        self.shared.has_room(bytes) && self.limits.has_room(topic, bytes)
     }
 
     fn publish(&mut self, sequence: Sequence, record: Record) {

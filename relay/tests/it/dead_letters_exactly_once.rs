@@ -166,3 +166,16 @@ async fn a_record_that_kafka_refuses_within_a_transaction_stops_the_task_and_not
     }
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_takes_less_than_a_batch_refuses_no_transaction_of_small_records() -> Result<()>
+{
+    let (mut stage, _) = with_small_topic(Stage::new().await?).await?;
+    let task = stage.start()?;
+    running(&task).await?;
+    stage.emit(1..=2_000).await?;
+    let committed = stage.until_committed(2_000).await?;
+    assert_eq!(committed, (1..=2_000).collect::<Vec<_>>());
+    task.stop().await;
+    Ok(())
+}

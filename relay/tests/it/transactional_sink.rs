@@ -38,17 +38,28 @@ impl Stage {
     }
 
     async fn open(&self) -> Result<(TransactionalSink, Option<SourceOffset>)> {
-        let mut sink = TransactionalSink::start(self.kafka, &BTreeMap::new(), &self.transactions)?;
-        let Some(Committed { position }) = sink.open().await? else { anyhow::bail!("no position") };
+        // The leaders of partitions that were just made may not be known everywhere: then a task begins anew, too.
+        let (sink, opened) = eventually("an open sink", DEADLINE, || async {
+            let (kafka, transactions) = (self.kafka, &self.transactions);
+            let mut sink = TransactionalSink::start(kafka, &BTreeMap::new(), transactions)?;
+            let opened = sink.open().await?;
+            Ok(Some((sink, opened)))
+        })
+        .await?;
+        let Some(Committed { position }) = opened else { anyhow::bail!("no position") };
         Ok((sink, position))
     }
 
-    fn publish(&self, sink: &mut TransactionalSink, value: &str) {
+    async fn publish(&self, sink: &mut TransactionalSink, value: &str) -> Result<()> {
         let (topic, key) = (self.topic.clone(), Some(b"1".to_vec()));
         let value = Some(value.as_bytes().to_vec());
         let record = Record { topic, key, value, ..Record::default() };
-        assert!(sink.has_room(&record));
+        // Until the topic's limit is known, one record at a time is under way.
+        while !sink.has_room(&record) {
+            tokio::time::timeout(DEADLINE, sink.confirmed()).await?;
+        }
         sink.publish(0, record);
+        Ok(())
     }
 
     /// What a reader of committed records sees: values, and the number of positions.
@@ -79,7 +90,7 @@ async fn records_and_position_become_visible_together() -> Result<()> {
     let (mut sink, found) = stage.open().await?;
     assert_eq!(found, None);
     for number in 0..100 {
-        stage.publish(&mut sink, &number.to_string());
+        stage.publish(&mut sink, &number.to_string()).await?;
     }
     assert_eq!(stage.visible().await?, (vec![], 0));
     sink.commit(7, Some(&position(100)));
@@ -88,7 +99,7 @@ async fn records_and_position_become_visible_together() -> Result<()> {
     let expected: Vec<String> = (0..100).map(|number| number.to_string()).collect();
     assert_eq!(stage.visible().await?, (expected, 1));
     // One that dies with a transaction open leaves the position where it was.
-    stage.publish(&mut sink, "100");
+    stage.publish(&mut sink, "100").await?;
     drop(sink);
     let (sink, found) = stage.open().await?;
     assert_eq!(found, Some(position(100)));
@@ -101,11 +112,11 @@ async fn records_and_position_become_visible_together() -> Result<()> {
 async fn what_is_given_up_is_never_visible() -> Result<()> {
     let stage = Stage::new().await?;
     let (mut sink, _) = stage.open().await?;
-    stage.publish(&mut sink, "given up");
+    stage.publish(&mut sink, "given up").await?;
     tokio::task::spawn_blocking(move || sink.close()).await?;
     let (mut sink, found) = stage.open().await?;
     assert_eq!(found, None);
-    stage.publish(&mut sink, "kept");
+    stage.publish(&mut sink, "kept").await?;
     sink.commit(0, Some(&position(8)));
     assert!(outcome(&mut sink).await?.outcome.is_ok());
     assert_eq!(stage.visible().await?, (vec!["kept".to_owned()], 1));
@@ -116,16 +127,16 @@ async fn what_is_given_up_is_never_visible() -> Result<()> {
 async fn one_that_was_replaced_is_fenced_and_its_records_are_never_visible() -> Result<()> {
     let stage = Stage::new().await?;
     let (mut old, _) = stage.open().await?;
-    stage.publish(&mut old, "first");
+    stage.publish(&mut old, "first").await?;
     old.commit(0, Some(&position(8)));
     assert!(outcome(&mut old).await?.outcome.is_ok());
-    stage.publish(&mut old, "of the old one");
+    stage.publish(&mut old, "of the old one").await?;
     let (mut new, found) = stage.open().await?;
     assert_eq!(found, Some(position(8)));
     old.commit(1, Some(&position(16)));
     let refused = outcome(&mut old).await?.outcome;
     assert!(matches!(refused, Err(SinkError::Fenced { .. })), "{refused:?}");
-    stage.publish(&mut new, "of the new one");
+    stage.publish(&mut new, "of the new one").await?;
     new.commit(1, Some(&position(16)));
     assert!(outcome(&mut new).await?.outcome.is_ok());
     let expected = ["first", "of the new one"].map(str::to_owned).to_vec();
@@ -137,9 +148,9 @@ async fn one_that_was_replaced_is_fenced_and_its_records_are_never_visible() -> 
 async fn a_record_that_the_broker_refuses_takes_its_transaction_along() -> Result<()> {
     let stage = Stage::new().await?;
     let (mut sink, _) = stage.open().await?;
-    stage.publish(&mut sink, "before");
+    stage.publish(&mut sink, "before").await?;
     // Above the `max.message.bytes` that a topic has when nothing is set.
-    stage.publish(&mut sink, &"x".repeat(2 << 20));
+    stage.publish(&mut sink, &"x".repeat(2 << 20)).await?;
     let refused = outcome(&mut sink).await?.outcome;
     let Err(SinkError::Record { reason, .. }) = &refused else { anyhow::bail!("{refused:?}") };
     assert!(reason.contains("max.message.bytes"), "{reason}");
@@ -153,7 +164,7 @@ async fn a_transaction_that_takes_too_long_is_told_as_that() -> Result<()> {
     let mut stage = Stage::new().await?;
     stage.transactions.timeout = Duration::from_secs(1);
     let (mut sink, _) = stage.open().await?;
-    stage.publish(&mut sink, "late");
+    stage.publish(&mut sink, "late").await?;
     let begun = tokio::time::Instant::now();
     eventually("the time of the transaction is over", DEADLINE, || async {
         Ok((begun.elapsed() > stage.transactions.timeout).then_some(()))
