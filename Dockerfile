@@ -7,8 +7,9 @@
 
 FROM rust:1-bookworm AS build
 WORKDIR /src
-# zlib goes into the binary too, although the build image has a shared one: the runtime needs no library but glibc's.
-ENV CARGO_TERM_COLOR=never LIBZ_SYS_STATIC=1 SQLX_OFFLINE=true
+# zlib and OpenSSL (for librdkafka) go into the binary too, although the build image has shared ones: the runtime needs no
+# library but glibc's. OpenSSL is the build image's own, which its distribution keeps patched.
+ENV CARGO_TERM_COLOR=never LIBZ_SYS_STATIC=1 OPENSSL_NO_VENDOR=1 OPENSSL_STATIC=1 SQLX_OFFLINE=true
 
 # Dependencies first, in a layer of their own that only changes with a manifest or the lock file: every crate of the
 # workspace is an empty one here. Cargo must forget those before the real sources arrive, because it compares file
@@ -36,8 +37,8 @@ RUN cargo build --release --locked --package order-service --package relay --pac
  && for program in order-service relay shipment-service; do strip -o "/programs/$program" "target/release/$program"; done
 
 FROM debian:bookworm-slim AS runtime
-# The certificate authorities that a TLS connection to a database is checked against; the package itself would bring
-# openssl along.
+# The certificate authorities that TLS connections to databases and to Kafka are checked against; the package itself
+# would bring openssl along.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY resources/compose/healthcheck /usr/local/bin/
 LABEL org.opencontainers.image.licenses="Apache-2.0" \

@@ -27,7 +27,7 @@ pub struct PropertyError {
 /// Tuning of Java's TLS, and settings of servers: what librdkafka does on its own, or has no need for.
 const WITHOUT_COUNTERPART: [&str; 11] = [
     "ssl.protocol",
-    "ssl.enabled.protocols",
+    PROTOCOLS,
     "ssl.provider",
     "ssl.keymanager.algorithm",
     "ssl.trustmanager.algorithm",
@@ -53,6 +53,7 @@ const JAVA_CLASSES: [&str; 4] = [
 const TRUSTSTORE: &str = "ssl.truststore.location";
 const KEYSTORE: &str = "ssl.keystore.location";
 const MECHANISM: &str = "sasl.mechanism";
+const PROTOCOLS: &str = "ssl.enabled.protocols";
 
 /// Whether [`translate`] looks after a property.
 #[must_use]
@@ -78,6 +79,9 @@ pub fn translate(given: &Properties) -> Result<Properties, PropertyError> {
         return Err(refuse(class, "the relay loads no Java class; remove it"));
     }
     log_in(&mut properties, protocol.starts_with("sasl_"))?;
+    if protocol.ends_with("ssl") {
+        take_protocols(&properties)?;
+    }
     trust(&mut properties)?;
     identify(&mut properties)?;
     if let Some(algorithm) = properties.get_mut("ssl.endpoint.identification.algorithm")
@@ -112,6 +116,25 @@ fn protocol(properties: &mut Properties) -> Result<String, PropertyError> {
     }
     *protocol = plain(&lower);
     Ok(lower)
+}
+
+/// librdkafka agrees with the broker on TLS 1.2 or 1.3, and cannot be told to take 1.3 alone. One who asks for 1.2 alone is
+/// given more, not less.
+fn take_protocols(properties: &Properties) -> Result<(), PropertyError> {
+    let Some(enabled) = properties.get(PROTOCOLS) else { return Ok(()) };
+    let known =
+        |name: &str| ["TLSv1.2", "TLSv1.3"].iter().any(|ours| ours.eq_ignore_ascii_case(name));
+    let mut names = enabled.expose().split(',').map(str::trim);
+    if !names.clone().any(known) {
+        return Err(refuse(PROTOCOLS, "the relay has TLSv1.2 and TLSv1.3; name both"));
+    }
+    if !names.any(|name| name.eq_ignore_ascii_case("TLSv1.2")) {
+        return Err(refuse(
+            PROTOCOLS,
+            "the relay cannot keep to TLSv1.3 alone: let the brokers take nothing else, and name TLSv1.2 here as well",
+        ));
+    }
+    Ok(())
 }
 
 /// The mechanism, and the credentials out of `sasl.jaas.config`.

@@ -11,6 +11,8 @@ mod database_tls;
 mod exactly_once;
 #[path = "it/graceful_stop.rs"]
 mod graceful_stop;
+#[path = "it/kafka_security.rs"]
+mod kafka_security;
 #[path = "it/kafka_sink.rs"]
 mod kafka_sink;
 #[path = "it/least_privilege.rs"]

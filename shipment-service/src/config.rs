@@ -1,11 +1,15 @@
 //! Reads the configuration, once, and checks it before a socket opens. The only file that touches the environment.
 
+mod kafka_security;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::mysql::MySqlConnectOptions;
+
+pub(crate) use kafka_security::KafkaSecurity;
 
 const DATABASE_URL: &str = "DATABASE_URL";
 const BOOTSTRAP_SERVERS: &str = "BOOTSTRAP_SERVERS";
@@ -31,6 +35,7 @@ const SESSION_TIMEOUT_MAX: u64 = 300;
 pub struct Config {
     pub(crate) database: DatabaseUrl,
     pub(crate) bootstrap_servers: String,
+    pub(crate) kafka_security: KafkaSecurity,
     pub(crate) order_topic: String,
     pub(crate) group_id: String,
     /// After this time without a sign of life the group gives the partitions to others.
@@ -126,6 +131,7 @@ impl Config {
         Ok(Config {
             database: database(get(DATABASE_URL))?,
             bootstrap_servers: bootstrap_servers(get(BOOTSTRAP_SERVERS))?,
+            kafka_security: KafkaSecurity::read(&get)?,
             order_topic,
             group_id: get(GROUP_ID).unwrap_or_else(|| "shipment-service".to_owned()),
             session_timeout: session_timeout(get(GROUP_SESSION_TIMEOUT_SECONDS))?,

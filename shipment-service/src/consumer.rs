@@ -319,6 +319,7 @@ fn client_config(config: &Config) -> ClientConfig {
         .set("socket.timeout.ms", kafka::ANSWER_TIMEOUT_MILLIS)
         // Bounds the memory for messages that wait for their turn. Kilobytes.
         .set("queued.max.messages.kbytes", "8192");
+    config.kafka_security.apply(&mut client);
     client
 }
 

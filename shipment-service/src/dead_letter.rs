@@ -85,6 +85,7 @@ impl DeadLetters {
             .set("bootstrap.servers", &config.bootstrap_servers)
             .set("client.id", "shipment-service-dead-letter")
             .set("reconnect.backoff.max.ms", kafka::RECONNECT_DELAY_MAX_MILLIS);
+        config.kafka_security.apply(&mut client);
         let admin = client.create_with_context(QuietContext)?;
         let producer = client
             .set("acks", "all")

@@ -1,16 +1,17 @@
 //! The wait for Kafka at the start, and where librdkafka's own log lines go.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tokio::time::sleep;
 
 use crate::backoff::Backoff;
+use crate::config::Config;
 
 /// A broker that does not answer within this time is away.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(3);
@@ -42,22 +43,59 @@ pub(crate) fn log(facility: &str, message: &str) {
     tracing::debug!(target: "librdkafka", facility, "{message}");
 }
 
+/// Keeps why a login was refused or a certificate not trusted: an answer to a request does not tell.
+#[derive(Debug, Default)]
+struct LastWords(Mutex<Option<String>>);
+
+impl LastWords {
+    fn take(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl ClientContext for LastWords {
+    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        log(&error.to_string(), reason);
+        // Behind it stands how long it took, which is never the same.
+        let words = reason.split(" (after ").next().unwrap_or(reason).to_owned();
+        if matches!(
+            error.rdkafka_error_code(),
+            Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL)
+        ) {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(words);
+        }
+    }
+}
+
+impl rdkafka::consumer::ConsumerContext for LastWords {}
+
 /// Waits until a broker answers, however long that takes. Creates no topic: it asks for none by name.
 ///
 /// # Errors
 /// A setting that librdkafka refuses.
-pub(crate) async fn wait(bootstrap_servers: &str) -> anyhow::Result<()> {
-    let client: BaseConsumer<QuietContext> = ClientConfig::new()
+pub(crate) async fn wait(config: &Config) -> anyhow::Result<()> {
+    let bootstrap_servers = &config.bootstrap_servers;
+    let mut client = ClientConfig::new();
+    client
         .set("bootstrap.servers", bootstrap_servers)
         .set("client.id", "shipment-service-start")
-        .set("reconnect.backoff.max.ms", RECONNECT_DELAY_MAX_MILLIS)
-        .create_with_context(QuietContext)?;
+        .set("reconnect.backoff.max.ms", RECONNECT_DELAY_MAX_MILLIS);
+    config.kafka_security.apply(&mut client);
+    let client: BaseConsumer<LastWords> = client.create_with_context(LastWords::default())?;
     let client = Arc::new(client);
     let mut backoff = Backoff::new();
+    let mut said = String::new();
     loop {
         let asked = Arc::clone(&client);
         let problem = match tokio::task::spawn_blocking(move || {
-            asked.fetch_metadata(None, METADATA_TIMEOUT).map(|metadata| metadata.brokers().len())
+            let answer = asked.fetch_metadata(None, METADATA_TIMEOUT);
+            // A consumer hands errors out when it is polled.
+            while asked.poll(Duration::ZERO).is_some() {}
+            answer.map(|metadata| metadata.brokers().len())
         })
         .await?
         {
@@ -70,14 +108,16 @@ pub(crate) async fn wait(bootstrap_servers: &str) -> anyhow::Result<()> {
                 );
                 return Ok(());
             }
-            Err(error) => error.to_string(),
+            Err(error) => client.context().take().unwrap_or_else(|| error.to_string()),
         };
-        if backoff.attempt() == 0 {
+        // Each reason once, not each attempt.
+        if problem != said {
             tracing::info!(
                 kafka.bootstrap_servers = bootstrap_servers,
                 error = problem,
                 "Waiting for Kafka"
             );
+            said = problem;
         }
         sleep(backoff.next()).await;
     }

@@ -83,10 +83,7 @@ async fn start(
     pool: &sqlx::MySqlPool,
     vitals: &Arc<Vitals>,
 ) -> anyhow::Result<Consumer> {
-    tokio::try_join!(
-        database::prepare(pool, &config.database),
-        kafka::wait(&config.bootstrap_servers),
-    )?;
+    tokio::try_join!(database::prepare(pool, &config.database), kafka::wait(config))?;
     let dead_letters = DeadLetters::new(config)?;
     dead_letters.create_topic().await;
     Consumer::subscribe(config, Handler::new(pool.clone(), dead_letters), Arc::clone(vitals))

@@ -10,5 +10,6 @@ mod it {
     mod proxy;
     mod rebalance;
     mod rest;
+    mod secured;
     mod start_and_stop;
 }

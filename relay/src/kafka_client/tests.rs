@@ -74,6 +74,19 @@ fn tls_trusts_the_system_s_authorities_unless_others_are_given() {
 }
 
 #[test]
+fn tuning_of_java_s_tls_is_left_out() {
+    let tuned = [
+        ("security.protocol", "SSL"),
+        ("ssl.ca.location", "/ca"),
+        ("ssl.protocol", "TLSv1.3"),
+        ("ssl.enabled.protocols", "TLSv1.2, TLSv1.3"),
+    ];
+    check(&tuned, &[("security.protocol", "ssl"), ("ssl.ca.location", "/ca")]);
+    // Of a door that nobody goes through.
+    check(&[("ssl.enabled.protocols", "TLSv1.3")], &[]);
+}
+
+#[test]
 fn keystores_are_taken_as_pem_and_pkcs12() {
     let ssl = ("security.protocol", "SSL");
     let pem = told(&[ssl, ("ssl.keystore.location", "/c.pem"), ("ssl.key.password", "hush")]);
@@ -123,6 +136,9 @@ fn what_cannot_be_honoured_is_refused_by_name() {
             "ssl.keystore.type",
         ),
         (&[ssl, ("ssl.engine.factory.class", "x.Y")], "ssl.engine.factory.class"),
+        // Quietly taking an older protocol, too, would be a lock left open.
+        (&[ssl, ("ssl.enabled.protocols", "TLSv1.3")], "ssl.enabled.protocols"),
+        (&[ssl, ("ssl.enabled.protocols", "TLSv1.1")], "ssl.enabled.protocols"),
     ] {
         assert_eq!(refused(given), property, "{given:?}");
     }

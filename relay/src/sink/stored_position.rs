@@ -12,6 +12,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::{Message, Offset, TopicPartitionList};
 
 use super::SinkError;
+use super::clients::connection_config;
 
 /// One question to the brokers.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -21,10 +22,6 @@ const OTHERS_TIMEOUT: Duration = Duration::from_secs(30);
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// Between two looks at what is committed.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
-
-/// What a consumer shares with the producer whose configuration this is: how the brokers are reached.
-const SHARED: [&str; 8] =
-    ["bootstrap.", "security.", "sasl.", "ssl.", "enable.ssl", "socket.", "client.", "reconnect."];
 
 /// The value that was committed last under `key`.
 ///
@@ -54,12 +51,7 @@ pub fn read(producer: &ClientConfig, topic: &str, key: &str) -> Result<Option<Ve
 }
 
 fn consumer(producer: &ClientConfig, isolation: &str) -> KafkaResult<BaseConsumer> {
-    let mut config = ClientConfig::new();
-    for (name, value) in producer.config_map() {
-        if SHARED.iter().any(|prefix| name.starts_with(prefix)) {
-            config.set(name, value);
-        }
-    }
+    let mut config = connection_config(producer);
     config
         // No group is joined and nothing is committed; librdkafka wants a name all the same.
         .set("group.id", "outbox-relay-position")

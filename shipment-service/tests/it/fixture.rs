@@ -92,6 +92,11 @@ impl World {
     /// A world on this Kafka.
     pub(super) async fn on(bootstrap_servers: &str) -> Result<World> {
         let mysql = testbed::servers().await?.mysql_database().await?;
+        World::with(mysql, bootstrap_servers).await
+    }
+
+    /// A world on this database and this Kafka.
+    pub(super) async fn with(mysql: MySqlDatabase, bootstrap_servers: &str) -> Result<World> {
         let pool = MySqlPoolOptions::new().max_connections(3).connect(&mysql.url()).await?;
         let producer =
             client(bootstrap_servers).set("acks", "all").set("linger.ms", "0").create()?;

@@ -62,6 +62,9 @@ impl ClientContext for Told {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
+            return; // Asked for: it says that all is read.
+        }
         // Behind it stands how long it took, which is never the same.
         let what = reason.split(" (after ").next().unwrap_or(reason);
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
