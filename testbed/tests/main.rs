@@ -15,6 +15,8 @@ mod guarantees;
 mod interruptions;
 #[path = "main/measuring.rs"]
 mod measuring;
+#[path = "main/secrets.rs"]
+mod secrets;
 #[path = "main/servers.rs"]
 mod servers;
 #[path = "main/steady_orders.rs"]

@@ -7,6 +7,7 @@ mod orders;
 mod outbox;
 mod purity;
 mod refusals;
+mod secured;
 mod service;
 mod stop;
 mod wal;

@@ -82,7 +82,10 @@ fn collect(folder: &Path, found: &mut BTreeSet<String>) {
         if path.is_dir() {
             collect(&path, found);
         } else if path.extension().is_some_and(|end| end == "rs") {
-            let file = path.file_stem().unwrap().to_string_lossy().into_owned();
+            // Tests in a file of their own go by the module that they are of.
+            let of_module = path.file_name().is_some_and(|name| name == "tests.rs");
+            let named = if of_module { path.parent().unwrap() } else { &path };
+            let file = named.file_stem().unwrap().to_string_lossy().into_owned();
             let text = fs::read_to_string(&path).unwrap();
             found.extend(names_of_tests(&text).map(|name| format!("{file}::{name}")));
         }
