@@ -39,7 +39,7 @@ struct Load {
 #[tokio::test]
 async fn memory_stays_bounded_whatever_the_transaction_the_payload_and_the_broker() -> Result<()> {
     let (away, deadline) = (Duration::from_secs(10), Duration::from_secs(120));
-    run(Load { rows: 200_000, large: 40, away, deadline }).await
+    run(Load { rows: 200_000, large: 100, away, deadline }).await
 }
 
 #[tokio::test]
@@ -76,8 +76,9 @@ async fn run(load: Load) -> Result<()> {
 
     bounded.kafka.kill().await;
     let since = Instant::now();
-    bounded.insert(load.rows / 2, 100).await?;
+    // The large ones first: they wait for the broker, and everything else behind them.
     bounded.insert(load.large, 1 << 20).await?;
+    bounded.insert(load.rows / 2, 100).await?;
     bounded.replies_for(load.away.saturating_sub(since.elapsed())).await?;
     bounded.kafka.restart().await?;
     bounded.all_arrive("a broker that is away").await?;
