@@ -60,6 +60,8 @@ mod connect_offsets;
 mod connect_security;
 #[path = "it/connect_slot_holder.rs"]
 mod connect_slot_holder;
+#[path = "it/connect_start.rs"]
+mod connect_start;
 #[path = "it/connect_transcript_compare.rs"]
 mod connect_transcript_compare;
 #[path = "it/connect_transcripts.rs"]

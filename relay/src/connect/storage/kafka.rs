@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::anyhow;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
@@ -105,16 +105,20 @@ impl Cluster {
         // Not the client for topics: that one tells nobody of a login that fails.
         let watcher: Arc<BaseConsumer<Told>> = Arc::new(create(&client_config(worker))?);
         let mut looks = 0_u32;
-        let brokers = loop {
+        let (brokers, id) = loop {
             let asked = Arc::clone(&watcher);
             let look = tokio::task::spawn_blocking(move || {
                 let found = asked.fetch_metadata(None, METADATA_TIMEOUT);
                 // Whatever happened meanwhile is told to the client's context.
                 while asked.poll(Duration::ZERO).is_some() {}
-                found.map(|metadata| metadata.brokers().len())
+                let brokers = found?.brokers().len();
+                Ok::<_, KafkaError>((brokers, asked.client().fetch_cluster_id(METADATA_TIMEOUT)))
             });
             match look.await? {
-                Ok(brokers) if brokers > 0 => break brokers,
+                // The broker may have gone away in between; one that has no name for its cluster has none later, too.
+                Ok((brokers, id)) if brokers > 0 && (id.is_some() || looks > 0) => {
+                    break (brokers, id);
+                }
                 Ok(_) => {}
                 Err(error) if looks.is_multiple_of(LOOKS_PER_LOG_LINE) => {
                     tracing::info!(
@@ -129,14 +133,32 @@ impl Cluster {
             tokio::time::sleep(RETRY_DELAY).await;
         };
         let brokers = i32::try_from(brokers).unwrap_or(i32::MAX);
-        let id = move || watcher.client().fetch_cluster_id(METADATA_TIMEOUT);
-        let id = tokio::task::spawn_blocking(id).await?;
         let admin = Arc::new(create(&client_config(worker))?);
         Ok(Self { admin, brokers, id })
     }
 
-    /// Creates a storage topic unless it is there, and checks one that is: compacted, or records would be lost.
+    /// Creates a storage topic unless it is there, and checks one that is: compacted, or records would be lost. Waits for
+    /// brokers that go away meanwhile.
+    ///
+    /// # Errors
+    /// What waiting does not mend: the topic cannot be had as it must be.
     pub(super) async fn ensure(&self, topic: &StorageTopic, setting: &str) -> anyhow::Result<i32> {
+        let mut told = String::new();
+        loop {
+            let away = match self.try_to_ensure(topic, setting).await {
+                Ok(partitions) => return Ok(partitions),
+                Err(Unusable::ForGood(error)) => return Err(error),
+                Err(Unusable::ForNow(reason)) => reason,
+            };
+            if told != away {
+                tracing::info!(kafka.topic = topic.name, reason = away, "waiting for Kafka");
+                told = away;
+            }
+            tokio::time::sleep(RETRY_DELAY).await;
+        }
+    }
+
+    async fn try_to_ensure(&self, topic: &StorageTopic, setting: &str) -> Result<i32, Unusable> {
         let replication = topic.replication.unwrap_or(self.brokers.min(REPLICATION_WANTED));
         let new =
             NewTopic::new(&topic.name, topic.partitions, TopicReplication::Fixed(replication))
@@ -153,38 +175,48 @@ impl Cluster {
             Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => {
                 self.check_compacted(topic, setting).await?;
             }
-            Some(Err((_, error))) => bail!(
-                "topic {} ({setting}) cannot be created with {} partition(s) and replication factor \
-                 {replication}: {error}; create it by hand with cleanup.policy=compact, or set \
-                 the replication factor",
-                topic.name,
-                topic.partitions,
-            ),
-            None => bail!("Kafka did not say whether topic {} was created", topic.name),
+            Some(Err((_, error))) if passes(error) => return Err(KafkaError::AdminOp(error).into()),
+            Some(Err((_, error))) => {
+                return Err(Unusable::ForGood(anyhow!(
+                    "topic {} ({setting}) cannot be created with {} partition(s) and replication factor \
+                     {replication}: {error}; create it by hand with cleanup.policy=compact, or set \
+                     the replication factor",
+                    topic.name,
+                    topic.partitions,
+                )));
+            }
+            None => return Err(Unusable::ForNow("no answer on a topic to create".to_owned())),
         }
         self.partitions(&topic.name).await
     }
 
-    async fn check_compacted(&self, topic: &StorageTopic, setting: &str) -> anyhow::Result<()> {
+    async fn check_compacted(&self, topic: &StorageTopic, setting: &str) -> Result<(), Unusable> {
         let resource = ResourceSpecifier::Topic(&topic.name);
         let described = self.admin.describe_configs([&resource], &AdminOptions::new()).await?;
-        let Some(Ok(config)) = described.into_iter().next() else {
-            // A user who may not describe topics may still use them.
-            tracing::warn!(kafka.topic = topic.name, "cleanup.policy of the topic is not known");
-            return Ok(());
+        let config = match described.into_iter().next() {
+            Some(Ok(config)) => config,
+            Some(Err(error)) if passes(error) => return Err(KafkaError::AdminOp(error).into()),
+            Some(Err(_)) | None => {
+                // A user who may not describe topics may still use them.
+                tracing::warn!(
+                    kafka.topic = topic.name,
+                    "cleanup.policy of the topic is not known"
+                );
+                return Ok(());
+            }
         };
         let policy = config.get("cleanup.policy").and_then(|entry| entry.value.clone());
         match policy.as_deref() {
             None | Some("compact") => Ok(()),
-            Some(policy) => bail!(
+            Some(policy) => Err(Unusable::ForGood(anyhow!(
                 "topic {} ({setting}) has cleanup.policy={policy}, which loses records in time; set it to compact",
                 topic.name
-            ),
+            ))),
         }
     }
 
     /// A topic that was just created may take a moment to be known everywhere.
-    async fn partitions(&self, topic: &str) -> anyhow::Result<i32> {
+    async fn partitions(&self, topic: &str) -> Result<i32, Unusable> {
         let deadline = tokio::time::Instant::now() + ADMIN_TIMEOUT;
         loop {
             let found = metadata(&self.admin, Some(topic)).await;
@@ -194,14 +226,55 @@ impl Cluster {
                 (topic.error().is_none() && led).then(|| topic.partitions().len())
             });
             match partitions {
-                Some(count) if count > 0 => return Ok(i32::try_from(count)?),
+                Some(count) if count > 0 => return Ok(i32::try_from(count).unwrap_or(i32::MAX)),
                 _ if tokio::time::Instant::now() >= deadline => {
-                    bail!("topic {topic} has no leader for a partition")
+                    let reason = format!("topic {topic} has no leader for a partition");
+                    return Err(Unusable::ForNow(reason));
                 }
                 _ => tokio::time::sleep(RETRY_DELAY / 5).await,
             }
         }
     }
+}
+
+/// Why a storage topic cannot be used.
+enum Unusable {
+    /// Until the brokers are back.
+    ForNow(String),
+    /// Until somebody changes something.
+    ForGood(anyhow::Error),
+}
+
+impl From<KafkaError> for Unusable {
+    fn from(error: KafkaError) -> Self {
+        match error {
+            KafkaError::AdminOp(code) if passes(code) => Self::ForNow(error.to_string()),
+            _ => Self::ForGood(error.into()),
+        }
+    }
+}
+
+/// Whether the error is one of brokers that are away, starting, or choosing who leads. Kafka calls most of them retriable
+/// (Kafka protocol guide, "Error codes"); those from librdkafka itself tell of connections.
+fn passes(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        code,
+        Code::BrokerTransportFailure
+            | Code::AllBrokersDown
+            | Code::Resolve
+            | Code::OperationTimedOut
+            | Code::WaitingForCoordinator
+            | Code::RequestTimedOut
+            | Code::BrokerNotAvailable
+            | Code::NetworkException
+            | Code::CoordinatorLoadInProgress
+            | Code::CoordinatorNotAvailable
+            | Code::NotController
+            | Code::LeaderNotAvailable
+            | Code::NotLeaderForPartition
+            | Code::UnknownTopicOrPartition
+    )
 }
 
 /// librdkafka asks for metadata in the calling thread.
