@@ -17,6 +17,15 @@ use crate::source::connection::{Connection, Purpose, Row};
 use crate::source::wal::quote_literal;
 use crate::source::{SourceError, slot};
 
+const BUDGET_NEARLY_USED_UP: &str = "the slot holds back much WAL, its budget is nearly used up: see in the task's status and in \
+    relay_stream_behind_seconds whether events are published; a long transaction that is still open holds it back, too (pg_stat_activity)";
+const BUDGET_EXCEEDED: &str = "the slot holds back much WAL, its budget is exceeded: see in the task's status and in \
+    relay_stream_behind_seconds whether events are published; relay.slot.budget.bytes is the budget, relay.slot.budget.action what \
+    happens beyond it";
+const WAL_IS_LOST: &str = "the slot loses WAL that it still needs: max_slot_wal_keep_size of the server is too small for what \
+    it is behind; raise it now, or the task will fail and snapshot.mode=when_needed will have to publish the rows that are \
+    still in the outbox";
+
 /// Watches a slot as long as it is kept.
 #[derive(Debug)]
 pub struct SlotGuard {
@@ -159,45 +168,38 @@ impl Watch {
         Ok(())
     }
 
-    /// Says in the log when a threshold is passed, once each time.
+    /// Says in the log when a threshold is passed, once each time: where the slot stands, and what to do.
     fn tell(&mut self, report: &SlotReport) {
-        let (connector, fill) = (&self.connector, report.fill());
-        let budget_bytes = report.budget_bytes.unwrap_or_default();
-        let bytes = report.retained_bytes;
-        if fill > self.fill {
+        let (look, fill) = (&report.look, report.fill());
+        let loses = matches!(look.wal_status.as_str(), "unreserved" | "lost");
+        let news = [
+            (fill > self.fill && fill == Fill::Exceeded).then_some(BUDGET_EXCEEDED),
+            (fill > self.fill && fill != Fill::Exceeded).then_some(BUDGET_NEARLY_USED_UP),
+            (loses && look.wal_status != self.wal_status).then_some(WAL_IS_LOST),
+        ];
+        for news in news.into_iter().flatten() {
             tracing::warn!(
-                connector.name = connector.name,
-                slot.name = connector.slot,
-                slot.retained_bytes = bytes,
-                slot.budget_bytes = budget_bytes,
-                "the slot holds back much WAL: {}",
-                if fill == Fill::Exceeded {
-                    "its budget is exceeded"
-                } else {
-                    "its budget is nearly used up"
-                }
+                connector.name = self.connector.name,
+                slot.name = self.connector.slot,
+                slot.restart_lsn = look.restart_lsn.map(tracing::field::display),
+                slot.confirmed_flush_lsn = look.confirmed_flush_lsn.map(tracing::field::display),
+                slot.retained_bytes = report.retained_bytes,
+                slot.budget_bytes = report.budget_bytes,
+                slot.wal_status = look.wal_status,
+                slot.active = look.active,
+                "{news}"
             );
-        } else if fill < self.fill {
+        }
+        if fill < self.fill {
             tracing::info!(
-                connector.name = connector.name,
-                slot.name = connector.slot,
-                slot.retained_bytes = bytes,
-                slot.budget_bytes = budget_bytes,
+                connector.name = self.connector.name,
+                slot.name = self.connector.slot,
+                slot.retained_bytes = report.retained_bytes,
                 "the slot holds back less WAL again"
             );
         }
         self.fill = fill;
-        let status = &report.look.wal_status;
-        if *status != self.wal_status && matches!(status.as_str(), "unreserved" | "lost") {
-            tracing::error!(
-                connector.name = connector.name,
-                slot.name = connector.slot,
-                slot.wal_status = status,
-                slot.retained_bytes = bytes,
-                "the slot loses WAL that it still needs (max_slot_wal_keep_size)"
-            );
-        }
-        self.wal_status.clone_from(status);
+        self.wal_status.clone_from(&look.wal_status);
     }
 
     async fn send_canary(&mut self) -> Result<(), SourceError> {
