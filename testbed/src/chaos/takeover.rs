@@ -1,6 +1,6 @@
 //! How long a standby takes to go on where a relay was killed, or stands still.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
@@ -14,9 +14,6 @@ use crate::topic::Reader;
 
 /// PostgreSQL's patience with a relay that stands still; the documented bound is made of it.
 const WAL_SENDER_TIMEOUT: &str = "5s";
-
-/// A standby looks for the slot less and less often, until its interval has grown to its limit (half a second).
-const STANDBY_SETTLES: Duration = Duration::from_millis(1500);
 
 /// A standby says so in its log.
 const STANDING_BY: &str = "standing by";
@@ -109,7 +106,6 @@ async fn measure(plan: &TakeoverPlan, stage: &mut Stage) -> Result<Takeovers> {
         standby.start()?;
         let program = standby.program().context("the standby is not running")?;
         program.line(STANDING_BY, STEP_BOUND).await?;
-        tokio::time::sleep(STANDBY_SETTLES).await;
         let is_kill = round < plan.rounds;
         let active = &mut stage.flow.relay;
         let blow = Instant::now();
