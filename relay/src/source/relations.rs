@@ -111,7 +111,9 @@ impl CapturedTable {
     /// A row of the stream.
     #[must_use]
     pub fn row<'c, 'r>(&'c self, tuple: Tuple<'r>) -> TupleRow<'c, 'r> {
-        TupleRow { columns: &self.columns, tuple: tuple.columns().collect() }
+        let mut columns = Vec::with_capacity(tuple.len());
+        columns.extend(tuple.columns());
+        TupleRow { columns: &self.columns, tuple: columns }
     }
 
     /// A row of a snapshot: the same text forms, from a query.

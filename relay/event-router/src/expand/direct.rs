@@ -4,9 +4,7 @@
 //! same: no repeated names, arrays of one kind, objects of an array alike. For all others it gives up and the long
 //! way decides. A property test holds the two together.
 
-use std::borrow::Cow;
-
-use super::parse::{Number, Scanner, Text};
+use super::parse::{Number, PlainNumber, Scanner, Text};
 use super::{EmptyArrayBehavior, Expansion, NullBehavior};
 use crate::json_text::{write_double, write_integer, write_string, write_utf16};
 use crate::naming::NameAdjustment;
@@ -16,6 +14,13 @@ const DEPTH_MAX: usize = 32;
 
 /// Most members of an object of the short way: names are compared with each other.
 const MEMBERS_MAX: usize = 24;
+
+/// Longest name of the short way in bytes; Jackson has a limit, too.
+const NAME_BYTES_MAX: usize = 1000;
+
+/// Names and bytes that an order needs, so that they are not moved while they become more.
+const NAMES_USUAL: usize = 32;
+const FINGERPRINT_USUAL: usize = 256;
 
 /// Appends the expanded JSON; false (and nothing appended) where the long way must decide.
 #[must_use]
@@ -32,7 +37,7 @@ pub fn write_directly(expansion: &Expansion, text: &str, out: &mut Vec<u8>) -> b
     let mut writer = Writer {
         scanner: Scanner::new(text),
         out,
-        names: Vec::new(),
+        names: Vec::with_capacity(NAMES_USUAL),
         fingerprint: Vec::new(),
         arrays: 0,
     };
@@ -43,24 +48,21 @@ pub fn write_directly(expansion: &Expansion, text: &str, out: &mut Vec<u8>) -> b
     written
 }
 
-/// The text that Java would print for a number, where it can be told from the number's own text: a plain decimal
-/// below ten million with digits that a 64 bit number holds exactly enough to print them again.
-fn shortest(text: &str) -> Option<&str> {
-    /// Digits that survive the way to a 64 bit floating point number and back.
-    const DIGITS_MAX: usize = 15;
+/// The text that Java would print for a number with a point, where it can be told from the number's own text: a plain
+/// decimal below ten million with digits that a 64 bit number holds exactly enough to print them again.
+fn shortest<'t>(number: &PlainNumber<'t>) -> Option<&'t str> {
+    /// Digits (and a point) that survive the way to a 64 bit floating point number and back.
+    const LENGTH_MAX: usize = 15;
     /// From 10^7 on Java prints an exponent.
     const WHOLE_DIGITS_MAX: usize = 7;
-    let digits = text.strip_prefix('-').unwrap_or(text);
-    let (whole, fraction) = digits.split_once('.')?;
-    let is_plain = !whole.starts_with('0')
-        && whole.len() <= WHOLE_DIGITS_MAX
-        && digits.len() <= DIGITS_MAX
-        && fraction.bytes().all(|byte| byte.is_ascii_digit());
-    if !is_plain {
+    let text = number.text;
+    let digits = text.len() - usize::from(text.starts_with('-'));
+    if number.whole > WHOLE_DIGITS_MAX || digits > LENGTH_MAX {
         return None;
     }
-    let zeros = fraction.bytes().rev().take_while(|digit| *digit == b'0').count();
-    text.get(..text.len() - zeros.min(fraction.len() - 1))
+    let fraction = digits - number.whole - 1;
+    let zeros = text.bytes().rev().take_while(|digit| *digit == b'0').count();
+    text.get(..text.len() - zeros.min(fraction - 1))
 }
 
 /// What a value is; objects and arrays are told apart further by the fingerprint.
@@ -81,8 +83,8 @@ enum Shape {
 struct Writer<'t, 'o> {
     scanner: Scanner<'t>,
     out: &'o mut Vec<u8>,
-    /// Names of the members of the objects around, the innermost last.
-    names: Vec<Cow<'t, str>>,
+    /// Names of the members of the objects around, with their quotes, the innermost last.
+    names: Vec<&'t str>,
     /// The schema of the elements of the arrays around, in a form that can be compared.
     fingerprint: Vec<u8>,
     /// Arrays around; outside of them no fingerprint is needed.
@@ -95,13 +97,7 @@ impl Writer<'_, '_> {
         let shape = match self.scanner.peek()? {
             b'{' => return self.object(depth + 1),
             b'[' => return self.array(depth + 1),
-            b'"' => {
-                match self.scanner.string().ok()? {
-                    Text::Unicode(text) => write_string(&text, self.out),
-                    Text::Utf16(units) => write_utf16(&units, self.out),
-                }
-                Shape::String
-            }
+            b'"' => self.string()?,
             b't' => self.word("true", Shape::Boolean)?,
             b'f' => self.word("false", Shape::Boolean)?,
             b'n' => self.word("null", Shape::Null)?,
@@ -112,7 +108,30 @@ impl Writer<'_, '_> {
         Some(shape)
     }
 
+    fn string(&mut self) -> Option<Shape> {
+        match self.scanner.plain_string() {
+            Some(quoted) => self.out.extend_from_slice(quoted.as_bytes()),
+            None => match self.scanner.string().ok()? {
+                Text::Unicode(text) => write_string(&text, self.out),
+                Text::Utf16(units) => write_utf16(&units, self.out),
+            },
+        }
+        Some(Shape::String)
+    }
+
     fn number(&mut self) -> Option<Shape> {
+        let start = self.scanner.position();
+        if let Some(number) = self.scanner.plain_number() {
+            if number.is_whole {
+                self.out.extend_from_slice(number.text.as_bytes());
+                return Some(Shape::Int);
+            }
+            if let Some(text) = shortest(&number) {
+                self.out.extend_from_slice(text.as_bytes());
+                return Some(Shape::Double);
+            }
+            self.scanner.go_back(start);
+        }
         Some(match self.scanner.number().ok()? {
             Number::Int(value) => {
                 write_integer(i64::from(value), self.out);
@@ -122,11 +141,8 @@ impl Writer<'_, '_> {
                 write_integer(value, self.out);
                 Shape::Long
             }
-            Number::Double(value, text) => {
-                match shortest(text) {
-                    Some(text) => self.out.extend_from_slice(text.as_bytes()),
-                    None => write_double(value, self.out),
-                }
+            Number::Double(text) => {
+                write_double(self.scanner.double(text).ok()?, self.out);
                 Shape::Double
             }
             Number::BigInteger(_) => return None,
@@ -172,19 +188,23 @@ impl Writer<'_, '_> {
 
     fn member(&mut self, depth: usize, first_name: usize) -> Option<()> {
         let (written, fingerprinted) = (self.out.len(), self.fingerprint.len());
-        let name = self.scanner.name().ok()?;
+        // A name with an escape is rare enough for the long way.
+        let name = (self.scanner.peek()? == b'"').then(|| self.scanner.plain_string())??;
         let siblings = self.names.get(first_name..)?;
-        if name.is_empty() || siblings.len() == MEMBERS_MAX || siblings.contains(&name) {
+        let is_usual = (1..=NAME_BYTES_MAX).contains(&(name.len() - 2));
+        if !is_usual || siblings.len() == MEMBERS_MAX || siblings.contains(&name) {
+            return None;
+        }
+        if !self.scanner.accept(b':') {
             return None;
         }
         if self.out.last() != Some(&b'{') {
             self.out.push(b',');
         }
-        write_string(&name, self.out);
+        self.out.extend_from_slice(name.as_bytes());
         self.out.push(b':');
         if self.arrays > 0 {
-            // The length keeps a name apart from what follows it.
-            self.fingerprint.extend_from_slice(&name.len().to_le_bytes());
+            // Its quotes keep a name apart from what stands around it.
             self.fingerprint.extend_from_slice(name.as_bytes());
         }
         self.names.push(name);
@@ -204,6 +224,9 @@ impl Writer<'_, '_> {
         if self.scanner.accept(b']') {
             self.out.push(b']');
             return Some(Shape::LeftOut);
+        }
+        if self.arrays == 0 {
+            self.fingerprint.reserve(FINGERPRINT_USUAL);
         }
         self.arrays += 1;
         let start = self.fingerprint.len();

@@ -46,9 +46,34 @@ pub(super) enum Number<'t> {
     Int(i32),
     Long(i64),
     BigInteger(&'t str),
-    /// The number and its text.
-    Double(f64, &'t str),
+    /// The text of a number with a point or an exponent; [`Scanner::double`] reads it.
+    Double(&'t str),
 }
+
+/// A number in its own text, without an exponent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PlainNumber<'t> {
+    pub(super) text: &'t str,
+    /// Digits before the point.
+    pub(super) whole: usize,
+    /// Without a point; it fits 32 bits.
+    pub(super) is_whole: bool,
+}
+
+/// So many digits fit 32 bits.
+const PLAIN_DIGITS_MAX: usize = 9;
+
+/// What ends a run of a string's bytes that stand for themselves: the quote, an escape, a control character, and what
+/// begins a character beyond U+FFFF, which is written as an escape.
+const ENDS_RUN: [bool; 256] = {
+    let mut ends = [false; 256];
+    let mut byte = 0;
+    while byte < ends.len() {
+        ends[byte] = byte < 0x20 || byte == b'"' as usize || byte == b'\\' as usize || byte >= 0xf0;
+        byte += 1;
+    }
+    ends
+};
 
 /// Steps through JSON text.
 pub(super) struct Scanner<'t> {
@@ -93,7 +118,7 @@ impl<'t> Scanner<'t> {
                 Number::Int(value) => Node::Int(value),
                 Number::Long(value) => Node::Long(value),
                 Number::BigInteger(digits) => Node::BigInteger(digits.to_owned()),
-                Number::Double(value, _) => Node::Double(value),
+                Number::Double(text) => Node::Double(self.double(text)?),
             }),
             Some(b't') => self.word("true").map(|()| Node::Boolean(true)),
             Some(b'f') => self.word("false").map(|()| Node::Boolean(false)),
@@ -176,6 +201,45 @@ impl<'t> Scanner<'t> {
         }
         self.at += word.len();
         Ok(())
+    }
+
+    /// A string with its quotes, at the first of them, if it may be written as it is read: no escapes in it, and no
+    /// character that needs one. Otherwise nothing is taken.
+    pub(super) fn plain_string(&mut self) -> Option<&'t str> {
+        let start = self.at;
+        let text = self.text.as_bytes().get(start + 1..)?;
+        let length = text.iter().position(|byte| ENDS_RUN[usize::from(*byte)])?;
+        if text.get(length) != Some(&b'"') || length > TEXT_LENGTH_MAX {
+            return None;
+        }
+        self.at = start + length + 2;
+        self.text.get(start..self.at)
+    }
+
+    /// A number that may be written as it is read, at its first character: a whole one of at most nine digits, or one
+    /// with a point. Otherwise nothing is taken.
+    pub(super) fn plain_number(&mut self) -> Option<PlainNumber<'t>> {
+        let text = self.text.as_bytes().get(self.at..)?;
+        let digits_of = |text: &[u8]| text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let sign = usize::from(text.first() == Some(&b'-'));
+        let whole = digits_of(text.get(sign..)?);
+        // Zero has two forms, and a fraction that begins with it may be written with an exponent.
+        if text.get(sign) == Some(&b'0') || !(1..=PLAIN_DIGITS_MAX).contains(&whole) {
+            return None;
+        }
+        let point = sign + whole;
+        let (end, is_whole) = match text.get(point) {
+            Some(b'e' | b'E') => return None,
+            Some(b'.') => (point + 1 + digits_of(text.get(point + 1..)?), false),
+            _ => (point, true),
+        };
+        if !is_whole && (end == point + 1 || matches!(text.get(end), Some(b'e' | b'E'))) {
+            return None;
+        }
+        let start = self.at;
+        self.at += end;
+        let text = self.text.get(start..self.at)?;
+        Some(PlainNumber { text, whole, is_whole })
     }
 
     /// A string, at its opening quote.
@@ -293,8 +357,21 @@ impl<'t> Scanner<'t> {
         if length - missing.min(length) > NUMBER_LENGTH_MAX {
             return Err(self.error("a number has more than 1000 digits"));
         }
-        let value = text.parse().map_err(|_| self.error("not a number"))?;
-        Ok(Number::Double(value, text))
+        Ok(Number::Double(text))
+    }
+
+    /// The value of a number with a point or an exponent.
+    pub(super) fn double(&self, text: &str) -> Result<f64, ParseError> {
+        text.parse().map_err(|_| self.error("not a number"))
+    }
+
+    pub(super) const fn position(&self) -> usize {
+        self.at
+    }
+
+    /// Takes again what was taken since `position`.
+    pub(super) const fn go_back(&mut self, position: usize) {
+        self.at = position;
     }
 
     fn integer(&self, text: &'t str, digits: usize) -> Result<Number<'t>, ParseError> {
@@ -308,11 +385,10 @@ impl<'t> Scanner<'t> {
     }
 
     fn digits(&mut self) -> usize {
-        let start = self.at;
-        while self.text.as_bytes().get(self.at).is_some_and(u8::is_ascii_digit) {
-            self.at += 1;
-        }
-        self.at - start
+        let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
+        let count = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        self.at += count;
+        count
     }
 }
 

@@ -74,13 +74,15 @@ fn json() -> impl Strategy<Value = String> {
             .prop_map(|(whole, fraction)| format!("{whole}.{fraction:05}")),
         "[a-z\\\\u00e9😀\"/ ]{0,6}".prop_map(|text| format!("{:?}", text.replace('\\', ""))),
         Just("\"\\ud83d \\u00e9\\n\"".to_owned()),
-        Just("12345678901234567890".to_owned()),
+        prop_oneof!["-?0", "-?0\\.0", "12345678901234567890", "-?[1-9]0{0,19}"],
     ];
-    scalar.prop_recursive(4, 32, 5, |inner| {
+    // Names that are written as they are read, and others.
+    let name = prop_oneof![8 => "[abc]{0,1}", 1 => "é|😀|\\\\u0061|a\\\\\"b|\\\\n"];
+    scalar.prop_recursive(4, 32, 5, move |inner| {
         prop_oneof![
             proptest::collection::vec(inner.clone(), 0..4)
                 .prop_map(|elements| format!("[{}]", elements.join(", "))),
-            proptest::collection::vec(("[abc]{0,1}", inner.clone()), 0..5).prop_map(|members| {
+            proptest::collection::vec((name.clone(), inner.clone()), 0..5).prop_map(|members| {
                 let members: Vec<_> =
                     members.iter().map(|(name, value)| format!("\"{name}\": {value}")).collect();
                 format!("{{{}}}", members.join(","))
