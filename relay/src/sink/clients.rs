@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rdkafka::ClientConfig;
 
 use super::SinkError;
-use super::kafka::producer_config;
+use super::producer_config::producer_config;
 use crate::secret::Secret;
 
 /// How a connector's other clients reach the brokers: with what its producer has for that.

@@ -13,8 +13,12 @@
 
 pub(crate) mod clients;
 pub(crate) mod hasty;
+mod in_flight;
 pub mod kafka;
+mod kafka_record;
 pub mod memory;
+mod producer_config;
+mod producers;
 mod refusal;
 pub mod stored_position;
 mod topic_limits;

@@ -5,7 +5,6 @@
 //! run on the runtime's threads for such work.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,12 +13,14 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message};
-use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{Producer, ProducerContext, ThreadedProducer};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::kafka::{SOCKET_TIMEOUT, headers, producer_config, weight, without_value};
+use super::in_flight::InFlight;
+use super::kafka_record::{to_send, weight};
+use super::producer_config::{SOCKET_TIMEOUT, producer_config, without_value};
 use super::refusal::refusal;
 use super::topic_limits::{RecentLimits, TopicLimits};
 use super::{Committed, Confirmation, Sink, SinkError, stored_position};
@@ -29,10 +30,6 @@ use crate::progress::Sequence;
 use crate::record::Record;
 use crate::secret::Secret;
 use crate::source_offset::SourceOffset;
-
-/// Records that may wait for their confirmation, and their bytes; a single record may be larger. As for the other sink.
-const IN_FLIGHT_RECORDS_MAX: usize = 12_000;
-const IN_FLIGHT_BYTES_MAX: usize = 6 << 20;
 
 /// How long the brokers may take to end what another producer of this name has left open.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -84,39 +81,13 @@ enum State {
 struct Shared {
     refused: Mutex<Option<SinkError>>,
     arrived: Arc<Notify>,
-    in_flight_records: AtomicUsize,
-    in_flight_bytes: AtomicUsize,
+    in_flight: InFlight,
 }
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Option<SinkError>> {
         // Nothing panics while it is held.
         self.refused.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn in_flight(&self) -> usize {
-        self.in_flight_records.load(Ordering::Acquire)
-    }
-
-    /// One that is refused for its size takes the whole transaction with it: nothing overtakes it.
-    fn has_room(&self, bytes: usize) -> bool {
-        let records = self.in_flight();
-        let held = self.in_flight_bytes.load(Ordering::Relaxed);
-        records == 0 || (records < IN_FLIGHT_RECORDS_MAX && held + bytes <= IN_FLIGHT_BYTES_MAX)
-    }
-
-    fn taken(&self, bytes: usize) {
-        self.in_flight_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.in_flight_records.fetch_add(1, Ordering::Release);
-    }
-
-    /// True: who waits for room or for the end should look.
-    fn released(&self, bytes: usize) -> bool {
-        let before = self.in_flight_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        let records = self.in_flight_records.fetch_sub(1, Ordering::AcqRel) - 1;
-        let half = IN_FLIGHT_BYTES_MAX / 2;
-        let crosses_half = before > half && before.saturating_sub(bytes) <= half;
-        records == 0 || records == IN_FLIGHT_RECORDS_MAX / 2 || crosses_half
     }
 }
 
@@ -154,7 +125,7 @@ impl ProducerContext for Deliveries {
             self.shared.arrived.notify_one();
         }
         let limited = self.limits.is_counting() && self.limits.release(message.topic(), bytes);
-        if self.shared.released(bytes) || limited {
+        if self.shared.in_flight.release(bytes) || limited {
             self.shared.arrived.notify_one();
         }
     }
@@ -221,21 +192,15 @@ impl TransactionalSink {
 
     fn send(&self, record: &Record) -> Result<(), SinkError> {
         let bytes = weight(record);
-        let mut base = BaseRecord::<[u8], [u8], usize>::with_opaque_to(&record.topic, bytes);
-        base.key = record.key.as_deref();
-        base.payload = record.value.as_deref();
-        base.partition = record.partition;
-        base.timestamp = record.timestamp;
-        base.headers = headers(record);
         // Counted before it is sent: its delivery may be told before `send` returns.
-        self.shared.taken(bytes);
+        self.shared.in_flight.take(bytes);
         self.limits.take(&record.topic, bytes);
-        let Err((error, _)) = self.producer.send(base) else { return Ok(()) };
+        let Err((error, _)) = self.producer.send(to_send(record, bytes)) else { return Ok(()) };
         self.limits.release(&record.topic, bytes);
-        self.shared.released(bytes);
+        self.shared.in_flight.release(bytes);
         match error.rdkafka_error_code() {
             // The transaction is broken already: why, the deliveries of the records before tell.
-            Some(RDKafkaErrorCode::State) if self.shared.in_flight() > 0 => Ok(()),
+            Some(RDKafkaErrorCode::State) if self.shared.in_flight.records() > 0 => Ok(()),
             Some(
                 RDKafkaErrorCode::State | RDKafkaErrorCode::Fatal | RDKafkaErrorCode::QueueFull,
             ) => Err(self.failure(&error, self.since())),
@@ -281,7 +246,7 @@ impl TransactionalSink {
     /// Starts the commit when everything is confirmed.
     fn advance(&mut self) {
         let State::Closing { since, sequence } = self.state else { return };
-        if self.shared.in_flight() > 0 || self.shared.lock().is_some() {
+        if self.shared.in_flight.records() > 0 || self.shared.lock().is_some() {
             return;
         }
         let producer = Arc::clone(&self.producer);
@@ -402,7 +367,7 @@ impl Sink for TransactionalSink {
         let (topic, bytes) = (&record.topic, weight(record));
         // For what a topic takes at once: it is asked where it is not known.
         self.limits.may_refuse(&mut self.recent_limits, topic, bytes);
-        self.shared.has_room(bytes) && self.limits.has_room(topic, bytes)
+        self.shared.in_flight.has_room(bytes) && self.limits.has_room(topic, bytes)
     }
 
     fn publish(&mut self, sequence: Sequence, record: Record) {
