@@ -5,12 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::client::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message};
-use rdkafka::producer::ProducerContext;
 use tokio::sync::Notify;
 
+use super::deliveries::{Delivered, Deliveries};
 use super::in_flight::InFlight;
 use super::kafka_record::{of_opaque, opaque, to_send, weight};
 use super::producer_config::producer_config;
@@ -43,7 +42,7 @@ const CONVOY_TIME_MAX: Duration = Duration::from_millis(100);
 
 /// A Kafka producer as a sink.
 pub struct KafkaSink {
-    producers: Producers<Deliveries>,
+    producers: Producers<Deliveries<Hearer>>,
     shared: Arc<Shared>,
     /// The next convoy: records and their [`opaque`].
     gathering: VecDeque<(usize, Record)>,
@@ -107,26 +106,13 @@ impl Shared {
 
 /// Receives librdkafka's delivery reports on the producer's thread.
 #[derive(Clone)]
-struct Deliveries {
+struct Hearer {
     shared: Arc<Shared>,
     limits: TopicLimits,
 }
 
-impl ClientContext for Deliveries {
-    fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, message: &str) {
-        // librdkafka retries by itself: what it says of brokers that are away is no error of the relay.
-        tracing::debug!(kafka.facility = facility, kafka.level = ?level, "librdkafka: {message}");
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(error = %error, "Kafka is not reachable as it should be, retrying: {reason}");
-    }
-}
-
-impl ProducerContext for Deliveries {
-    type DeliveryOpaque = usize;
-
-    fn delivery(&self, result: &DeliveryResult<'_>, opaque: usize) {
+impl Delivered for Hearer {
+    fn delivered(&self, result: &DeliveryResult<'_>, opaque: usize) {
         let (outcome, message) = match result {
             Ok(message) => (Ok(()), message),
             Err((error, message)) => (Err(refusal(error, message.topic())), message),
@@ -154,9 +140,9 @@ impl KafkaSink {
         let shared = Arc::new(Shared::default());
         let config = producer_config(bootstrap_servers, overrides)?;
         let limits = TopicLimits::new(&config, Arc::clone(&shared.arrived));
-        let context = Deliveries { shared: Arc::clone(&shared), limits: limits.clone() };
+        let hearer = Hearer { shared: Arc::clone(&shared), limits: limits.clone() };
         let tuned = overrides.keys().map(String::as_str);
-        let producers = Producers::start(&config, tuned, CONVOY_RECORDS, context)?;
+        let producers = Producers::start(&config, tuned, CONVOY_RECORDS, Deliveries(hearer))?;
         let now = Instant::now();
         Ok(Self {
             producers,

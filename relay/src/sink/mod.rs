@@ -12,6 +12,7 @@
 //! A transactional sink confirms what belongs together at once, when [`Sink::commit`] has made it visible.
 
 pub(crate) mod clients;
+mod deliveries;
 pub(crate) mod hasty;
 mod in_flight;
 pub mod kafka;

@@ -9,15 +9,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::client::ClientContext;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message};
-use rdkafka::producer::{Producer, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{Producer, ThreadedProducer};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::deliveries::{Delivered, Deliveries};
 use super::in_flight::InFlight;
 use super::kafka_record::{to_send, weight};
 use super::producer_config::{SOCKET_TIMEOUT, producer_config, without_value};
@@ -44,7 +44,7 @@ const PUT_AWAY_LOOK: Duration = Duration::from_micros(50);
 /// How long giving up a transaction may take.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(3);
 
-type Transactional = ThreadedProducer<Deliveries>;
+type Transactional = ThreadedProducer<Deliveries<Hearer>>;
 
 /// A transactional producer as a sink.
 pub struct TransactionalSink {
@@ -92,27 +92,13 @@ impl Shared {
 }
 
 /// Receives librdkafka's delivery reports on the producer's thread.
-struct Deliveries {
+struct Hearer {
     shared: Arc<Shared>,
     limits: TopicLimits,
 }
 
-impl ClientContext for Deliveries {
-    fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, message: &str) {
-        // librdkafka retries by itself, and what ends a transaction comes back as an error of its own.
-        tracing::debug!(kafka.facility = facility, kafka.level = ?level, "librdkafka: {message}");
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(error = %error, "Kafka is not reachable as it should be, retrying: {reason}");
-    }
-}
-
-impl ProducerContext for Deliveries {
-    /// What the record weighs.
-    type DeliveryOpaque = usize;
-
-    fn delivery(&self, result: &DeliveryResult<'_>, bytes: usize) {
+impl Delivered for Hearer {
+    fn delivered(&self, result: &DeliveryResult<'_>, bytes: usize) {
         let (Ok(message) | Err((_, message))) = result;
         if let Err((error, _)) = result {
             let error = refusal(error, message.topic());
@@ -160,8 +146,8 @@ impl TransactionalSink {
             .set("message.timeout.ms", timeout_ms.to_string());
         let shared = Arc::new(Shared::default());
         let limits = TopicLimits::new(&config, Arc::clone(&shared.arrived));
-        let context = Deliveries { shared: Arc::clone(&shared), limits: limits.clone() };
-        let producer = ThreadedProducer::from_config_and_context(&config, context)
+        let hearer = Hearer { shared: Arc::clone(&shared), limits: limits.clone() };
+        let producer = ThreadedProducer::from_config_and_context(&config, Deliveries(hearer))
             .map_err(|error| SinkError::Configuration { reason: without_value(&error) })?;
         Ok(Self {
             producer: Arc::new(producer),

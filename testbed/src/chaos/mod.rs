@@ -76,14 +76,7 @@ pub async fn run(plan: &Plan, progress: impl Fn(&str) + Send + Sync + 'static) -
     progress(&format!("seed {seed}: `--seed {seed} --kills {}` repeats this schedule", plan.kills));
     let mut stage = Box::pin(Stage::set(plan, progress)).await?;
     let counted = Box::pin(strike_and_count(plan, seed, &mut stage)).await;
-    if counted.is_err() {
-        stage.say_last_words();
-    }
-    let failed = stage.strike_the_set().await;
-    let report = counted.with_context(|| format!("seed {seed}"))?;
-    // A program that does not end in order after all this is a defect, too.
-    anyhow::ensure!(failed.is_empty(), "seed {seed}: {}", failed.join("\n"));
-    Ok(report)
+    stage.strike_the_set(counted).await.with_context(|| format!("seed {seed}"))
 }
 
 async fn strike_and_count(plan: &Plan, seed: u64, stage: &mut Stage) -> Result<Report> {

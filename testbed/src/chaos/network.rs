@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 use super::load::{Habit, Load};
@@ -127,21 +127,12 @@ impl NetworkRun {
 pub async fn network(progress: impl Fn(&str) + Send + Sync + 'static) -> Result<NetworkRun> {
     let mut stage = Box::pin(Stage::set_with_links(&Plan::default(), progress)).await?;
     let measured = Box::pin(hurt_each(&mut stage)).await;
-    if measured.is_err() {
-        stage.say_last_words();
-    }
-    let failed = stage.strike_the_set().await;
-    let measured = measured?;
-    ensure!(failed.is_empty(), "{}", failed.join("\n"));
-    Ok(measured)
+    stage.strike_the_set(measured).await
 }
 
 async fn hurt_each(stage: &mut Stage) -> Result<NetworkRun> {
     let began = Instant::now();
-    truth::set_wal_sender_timeout(&stage.flow.order_database, WAL_SENDER_TIMEOUT).await?;
-    stage.flow.relay.terminate().await?;
-    stage.flow.relay.start()?;
-    stage.until_streaming().await?;
+    stage.shorten_wal_sender_timeout(WAL_SENDER_TIMEOUT).await?;
     let load = Load::begin(stage.flow.order_service.url(), 0, Habit::OrderAndChange)?;
     let mut healed = Vec::new();
     for link in Link::ALL {

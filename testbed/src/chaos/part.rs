@@ -40,6 +40,30 @@ impl Part {
         }
     }
 
+    /// Asks it to end, and waits until it has.
+    ///
+    /// # Errors
+    /// When a program does not end in order.
+    pub async fn stop(self, flow: &mut Deployment) -> Result<()> {
+        match self {
+            Self::Relay => flow.relay.terminate().await,
+            Self::Kafka => {
+                flow.servers.kafka.stop().await;
+                Ok(())
+            }
+            Self::Postgres => {
+                flow.servers.postgres.stop().await;
+                Ok(())
+            }
+            Self::MySql => {
+                flow.servers.mysql.stop().await;
+                Ok(())
+            }
+            Self::OrderService => flow.order_service.terminate().await,
+            Self::ShipmentService => flow.shipment_service.terminate().await,
+        }
+    }
+
     /// Starts it again on its data and port. A server has answered then; a program may still be starting.
     ///
     /// # Errors

@@ -274,21 +274,36 @@ impl Stage {
     }
 
     /// The last lines of each program, where something went wrong.
-    pub(super) fn say_last_words(&self) {
+    fn say_last_words(&self) {
         for part in [&self.flow.order_service, &self.flow.relay, &self.flow.shipment_service] {
             self.say(&part.program().map_or_else(|| "not running".to_owned(), Program::tail));
         }
     }
 
-    /// Ends the programs in order, and the servers without. Returns what did not end by itself in time.
-    pub(super) async fn strike_the_set(self) -> Vec<String> {
+    /// Restarts the relay on a server that gives up a silent connection after `timeout`: it is read when a stream begins.
+    pub(super) async fn shorten_wal_sender_timeout(&mut self, timeout: &str) -> Result<()> {
+        truth::set_wal_sender_timeout(&self.flow.order_database, timeout).await?;
+        self.flow.relay.terminate().await?;
+        self.flow.relay.start()?;
+        self.until_streaming().await
+    }
+
+    /// Ends the programs in order, and the servers without; after a failure it says what the programs said last. What
+    /// does not end in order after all this is a defect, too.
+    pub(super) async fn strike_the_set<T>(self, outcome: Result<T>) -> Result<T> {
+        if outcome.is_err() {
+            self.say_last_words();
+        }
         let Deployment { mut order_service, mut relay, mut shipment_service, .. } = self.flow;
         let (orders, relayed, shipments) = tokio::join!(
             order_service.terminate(),
             relay.terminate(),
             shipment_service.terminate()
         );
+        let outcome = outcome?;
         let failed = [orders, relayed, shipments].into_iter().filter_map(Result::err);
-        failed.map(|error| format!("{error:#}")).collect()
+        let failed: Vec<String> = failed.map(|error| format!("{error:#}")).collect();
+        ensure!(failed.is_empty(), "{}", failed.join("\n"));
+        Ok(outcome)
     }
 }

@@ -49,13 +49,7 @@ pub async fn die_at_each_step(
     let seed = plan.seed.unwrap_or_default();
     let mut stage = Box::pin(Stage::set(plan, progress)).await?;
     let counted = Box::pin(die_and_count(plan, seed, &mut stage)).await;
-    if counted.is_err() {
-        stage.say_last_words();
-    }
-    let failed = stage.strike_the_set().await;
-    let counted = counted?;
-    ensure!(failed.is_empty(), "{}", failed.join("\n"));
-    Ok(counted)
+    stage.strike_the_set(counted).await
 }
 
 async fn die_and_count(plan: &Plan, seed: u64, stage: &mut Stage) -> Result<Report> {

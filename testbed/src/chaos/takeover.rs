@@ -2,14 +2,14 @@
 
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use rustix::process::Signal;
 use serde::Serialize;
 
 use super::load::{Habit, Load};
 use super::report::Report;
 use super::stage::Stage;
-use super::{CATCH_UP_BOUND, Plan, STEP_BOUND, truth};
+use super::{CATCH_UP_BOUND, Plan, STEP_BOUND};
 use crate::topic::Reader;
 
 /// PostgreSQL's patience with a relay that stands still; the documented bound is made of it.
@@ -80,23 +80,13 @@ pub async fn takeover(
     let options = Plan { exactly_once: plan.exactly_once, ..Plan::default() };
     let mut stage = Box::pin(Stage::set(&options, progress)).await?;
     let measured = Box::pin(measure(plan, &mut stage)).await;
-    if measured.is_err() {
-        stage.say_last_words();
-    }
-    let failed = stage.strike_the_set().await;
-    let measured = measured?;
-    ensure!(failed.is_empty(), "{}", failed.join("\n"));
-    Ok(measured)
+    stage.strike_the_set(measured).await
 }
 
 async fn measure(plan: &TakeoverPlan, stage: &mut Stage) -> Result<Takeovers> {
     let began = Instant::now();
     let mut standby = stage.flow.another_relay("relay-2");
-    // The relay that streams has to be told of the server's shorter patience, too: it is read when a stream begins.
-    truth::set_wal_sender_timeout(&stage.flow.order_database, WAL_SENDER_TIMEOUT).await?;
-    stage.flow.relay.terminate().await?;
-    stage.flow.relay.start()?;
-    stage.until_streaming().await?;
+    stage.shorten_wal_sender_timeout(WAL_SENDER_TIMEOUT).await?;
     stage.flow.relay.wait_until_ready().await?;
     let arrivals = Reader::open(stage.flow.servers.kafka.bootstrap_servers(), "OrderEvents")?;
     let mut arrivals = Some(arrivals);

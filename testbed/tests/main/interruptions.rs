@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use reqwest::Client;
 use sqlx::{Connection as _, MySqlConnection, PgConnection};
+use testbed::chaos::Part;
 use testbed::deployment::Deployment;
 use testbed::{eventually, topic};
 use tokio::sync::watch;
@@ -22,25 +23,6 @@ const PLACERS: usize = 4;
 /// All events of all orders, after the last part is back.
 const CATCH_UP_BOUND: Duration = Duration::from_secs(120);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
-    Relay,
-    Kafka,
-    Postgres,
-    MySql,
-    OrderService,
-    ShipmentService,
-}
-
-const PARTS: [Part; 6] = [
-    Part::Relay,
-    Part::Kafka,
-    Part::Postgres,
-    Part::MySql,
-    Part::OrderService,
-    Part::ShipmentService,
-];
-
 #[derive(Debug, Clone, Copy)]
 enum End {
     Stop,
@@ -53,49 +35,25 @@ async fn five_hundred_orders_have_one_shipment_each_whatever_is_stopped_or_kille
     let client = Client::builder().timeout(Duration::from_secs(10)).build().unwrap();
     register(&client, &flow).await.unwrap();
     let mut orders = Orders::place(&client, flow.order_service.url());
-    let interruptions = [End::Stop, End::Kill].into_iter().flat_map(|end| PARTS.map(|p| (p, end)));
-    let share = ORDERS / (2 * PARTS.len() * 2);
+    let interruptions =
+        [End::Stop, End::Kill].into_iter().flat_map(|end| Part::ALL.map(|p| (p, end)));
+    let share = ORDERS / (2 * Part::ALL.len() * 2);
     for (part, end) in interruptions {
         orders.allow_more(share).await;
-        interrupt(&mut flow, part, end).await;
+        match end {
+            End::Stop => part.stop(&mut flow).await.unwrap(),
+            End::Kill => part.kill(&mut flow).await,
+        }
         if matches!(part, Part::OrderService | Part::Postgres) {
             orders.allow_and_see_a_refusal(share).await;
         } else {
             orders.allow_more(share).await;
         }
-        resume(&mut flow, part).await;
+        part.start(&mut flow).await.unwrap();
     }
     orders.allow_up_to(ORDERS).await;
     check_end(&flow).await;
     assert_eq!(flow.stop().await, Vec::<String>::new());
-}
-
-async fn interrupt(flow: &mut Deployment, part: Part, end: End) {
-    match (part, end) {
-        (Part::Relay, End::Stop) => flow.relay.terminate().await.unwrap(),
-        (Part::Relay, End::Kill) => flow.relay.kill().await,
-        (Part::Kafka, End::Stop) => flow.servers.kafka.stop().await,
-        (Part::Kafka, End::Kill) => flow.servers.kafka.kill().await,
-        (Part::Postgres, End::Stop) => flow.servers.postgres.stop().await,
-        (Part::Postgres, End::Kill) => flow.servers.postgres.kill().await,
-        (Part::MySql, End::Stop) => flow.servers.mysql.stop().await,
-        (Part::MySql, End::Kill) => flow.servers.mysql.kill().await,
-        (Part::OrderService, End::Stop) => flow.order_service.terminate().await.unwrap(),
-        (Part::OrderService, End::Kill) => flow.order_service.kill().await,
-        (Part::ShipmentService, End::Stop) => flow.shipment_service.terminate().await.unwrap(),
-        (Part::ShipmentService, End::Kill) => flow.shipment_service.kill().await,
-    }
-}
-
-async fn resume(flow: &mut Deployment, part: Part) {
-    match part {
-        Part::Relay => flow.relay.start().unwrap(),
-        Part::Kafka => flow.servers.kafka.restart().await.unwrap(),
-        Part::Postgres => flow.servers.postgres.restart().await.unwrap(),
-        Part::MySql => flow.servers.mysql.restart().await.unwrap(),
-        Part::OrderService => flow.order_service.start().unwrap(),
-        Part::ShipmentService => flow.shipment_service.start().unwrap(),
-    }
 }
 
 /// Orders placed by several clients, as many as are allowed so far.
