@@ -143,8 +143,8 @@ impl<'c> Events<'c> {
         }
     }
 
-    /// Appends the records of a change, or that of its dead letter; without a dead letter topic, what was appended before
-    /// an error goes out.
+    /// Appends the records of a change, or that of its dead letter; without a dead letter topic, what was appended
+    /// before an error goes out.
     ///
     /// # Errors
     /// When the change cannot become a record and nothing in the connector's options lets it be left out or kept.

@@ -1,5 +1,5 @@
-//! The security settings of Kafka's Java client, told to librdkafka: what a user of Kafka Connect has works unchanged, or
-//! is refused with the property's name and what to do. Pure: it reads no file.
+//! The security settings of Kafka's Java client, told to librdkafka: what a user of Kafka Connect has works unchanged,
+//! or is refused with the property's name and what to do. Pure: it reads no file.
 
 mod jaas;
 
@@ -63,8 +63,8 @@ pub fn is_security(property: &str) -> bool {
         .any(|prefix| property.starts_with(prefix))
 }
 
-/// librdkafka's properties for those of a Java client; what is none of security's stays as it is. librdkafka's own names
-/// are understood, too.
+/// librdkafka's properties for those of a Java client; what is none of security's stays as it is. librdkafka's own
+/// names are understood, too.
 ///
 /// # Errors
 /// The first property that cannot be honoured.
@@ -118,8 +118,8 @@ fn protocol(properties: &mut Properties) -> Result<String, PropertyError> {
     Ok(lower)
 }
 
-/// librdkafka agrees with the broker on TLS 1.2 or 1.3, and cannot be told to take 1.3 alone. One who asks for 1.2 alone is
-/// given more, not less.
+/// librdkafka agrees with the broker on TLS 1.2 or 1.3, and cannot be told to take 1.3 alone. One who asks for 1.2
+/// alone is given more, not less.
 fn take_protocols(properties: &Properties) -> Result<(), PropertyError> {
     let Some(enabled) = properties.get(PROTOCOLS) else { return Ok(()) };
     let known =

@@ -328,6 +328,9 @@ impl<'c, S: Sink> Pipeline<'c, S> {
         {
             failpoint::reached(Step::BeforePublish);
             let alone = self.unanswered.is_some() && self.sink.travels_alone(&record);
+            if alone {
+                self.note_alone(&record);
+            }
             let sequence = self.number();
             self.published += 1;
             self.reporter.published(sequence, &record.topic, self.held.is_empty());

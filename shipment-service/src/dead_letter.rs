@@ -46,8 +46,8 @@ const DELIVERY_TIMEOUT_MILLIS: &str = "10000";
 const MESSAGE_BYTES_LIMIT: &str = "1000000000";
 const CREATE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How much of the message a dead letter holds. Our headers can make it larger than the topic allows; then better a dead
-/// letter that only says where the message is than an order topic that stands still.
+/// How much of the message a dead letter holds. Our headers can make it larger than the topic allows; then better a
+/// dead letter that only says where the message is than an order topic that stands still.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Extent {
     Whole,

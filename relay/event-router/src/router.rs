@@ -112,7 +112,8 @@ impl Router {
         Ok(Outcome::Routed(Box::new(event), self.take_warnings()))
     }
 
-    /// Topic and key of a change's event, though other parts of the row may be wrong; none where the key cannot be read.
+    /// Topic and key of a change's event, though other parts of the row may be wrong; none where the key cannot be
+    /// read.
     pub fn address<'a>(&mut self, change: &Change<'_, 'a>) -> Option<Address<'a>> {
         let plan = self.plans.of(change.table, &self.options);
         let row = OutboxRow { table: change.table, row: change.after? };

@@ -42,7 +42,7 @@ pub struct ErrorConfig {
     pub retry_delay_max: Duration,
     /// `errors.log.enable`: failures are told in Connect's words, at error level.
     pub log: bool,
-    /// `errors.log.include.messages`: that line also tells the record's position, operation and columns.
+    /// `errors.log.include.messages`: that line also tells the change: position, operation and all values.
     pub log_messages: bool,
     /// Classes that Connect's log and headers name.
     pub classes: StageClasses,

@@ -7,7 +7,7 @@ use super::parked::ParkedKeys;
 use super::topic::{DeadLetterTopic, Found, Index};
 use crate::sink::SinkError;
 
-/// Requests that may wait for the task; one replay does for all of them.
+/// Requests that may wait for the task. Each has a replay of its own, of what the one before has left.
 const REQUESTS_MAX: usize = 8;
 
 /// Letters that are read ahead of the replay. Each may be as large as a row.

@@ -1,7 +1,7 @@
 //! Changes that cannot be published: kept as records of a dead letter topic, in the order of their key.
 //!
-//! A dead letter is an ordinary record with another topic: it goes through the same sink and the same progress, so that no
-//! position is acknowledged before Kafka has confirmed it.
+//! A dead letter is an ordinary record with another topic: it goes through the same sink and the same progress, so that
+//! no position is acknowledged before Kafka has confirmed it.
 
 pub mod desk;
 pub mod parked;

@@ -45,18 +45,6 @@ impl ParkedKeys {
         Self { keys: HashMap::new(), max }
     }
 
-    /// Whether nothing is parked: what most events are asked.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.keys.is_empty()
-    }
-
-    /// How many keys are parked.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.keys.len()
-    }
-
     /// Whether events of this key wait.
     #[must_use]
     pub fn contains(&self, topic: &str, key: &[u8]) -> bool {

@@ -1,7 +1,7 @@
 //! The dead letter topic in Kafka: making it, and reading what is in it.
 //!
-//! A mark says how far the letters of a partition were replayed. It is a record of the same topic, so that it is written
-//! like every other record of the connector, and can never be lost without the letters.
+//! A mark says how far the letters of a partition were replayed. It is a record of the same topic, so that it is
+//! written like every other record of the connector, and can never be lost without the letters.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -44,11 +44,22 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(100);
 
 /// A dead letter topic.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct DeadLetterTopic {
     client: ClientConfig,
     connector: String,
     config: DeadLetterConfig,
+}
+
+impl std::fmt::Debug for DeadLetterTopic {
+    /// The client's settings have secrets, and are left out.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (connector, topic) = (&self.connector, &self.config.topic);
+        f.debug_struct("DeadLetterTopic")
+            .field("connector", connector)
+            .field("topic", topic)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A letter as it was found.
@@ -214,8 +225,8 @@ impl DeadLetterTopic {
         Ok(index)
     }
 
-    /// Reads the letters that were not replayed, those that are there now, and gives each to `take` until it says false;
-    /// it blocks.
+    /// Reads the letters that were not replayed, those that are there now, and gives each to `take` until it says
+    /// false; it blocks.
     ///
     /// # Errors
     /// When the brokers do not answer.
@@ -344,6 +355,8 @@ impl<'t> Scan<'t> {
 
     /// The next record; none at the end.
     fn next(&mut self) -> Result<Option<Entry>, SinkError> {
+        // Whoever takes the records may have been busy with the last one.
+        self.heard_at = Instant::now();
         while !self.ends.is_empty() {
             match self.consumer.poll(POLL) {
                 Some(Ok(message)) => {

@@ -1,4 +1,5 @@
-//! What becomes of a change that failed: left out, a dead letter, or the end of the task; and of one whose key is parked.
+//! What becomes of a change that failed: left out, a dead letter, or the end of the task; and of one whose key is
+//! parked.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

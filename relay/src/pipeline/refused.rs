@@ -1,5 +1,5 @@
-//! A record that Kafka may refuse: nothing is read behind it before its answer is there, so that a refused one can be tried
-//! again, or become a dead letter, in its place.
+//! A record that Kafka may refuse: nothing is read behind it before its answer is there, so that a refused one can be
+//! tried again, or become a dead letter, in its place.
 
 use std::time::Duration;
 
@@ -45,6 +45,16 @@ impl<S: Sink> Pipeline<'_, S> {
             copy: may_retry.then(|| record.clone()),
             ..Unanswered::default()
         });
+    }
+
+    /// A record that Kafka may refuse is about to be handed to the sink: if it is refused, it is the one to try again.
+    /// A change may have several.
+    pub(super) fn note_alone(&mut self, record: &Record) {
+        if let Some(Unanswered { copy: Some(copy), open: None, .. }) = &mut self.unanswered
+            && copy != record
+        {
+            copy.clone_from(record);
+        }
     }
 
     /// A record was handed to the sink.

@@ -1,5 +1,5 @@
-//! A sink that confirms what it has only been handed: the mistake that the chaos test must find. Tests alone can turn it on
-//! (see `failpoint`).
+//! A sink that confirms what it has only been handed: the mistake that the chaos test must find. Tests alone can turn
+//! it on (see `failpoint`).
 
 use super::{Confirmation, Sink};
 use crate::progress::Sequence;

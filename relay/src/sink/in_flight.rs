@@ -2,14 +2,14 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Records that may wait for their confirmation: two full convoys. Measured: more adds memory (librdkafka's default queue peaks at
-/// 84 MB) and no throughput.
+/// Records that may wait for their confirmation: two full convoys. Measured: more adds memory (librdkafka's default
+/// queue peaks at 84 MB) and no throughput.
 pub(super) const RECORDS_MAX: usize = 4_096;
 
 /// Bytes of keys, values and headers that may wait for their confirmation; a single record may be larger.
 pub(super) const BYTES_MAX: usize = 6 << 20;
 
-/// What is held. One thread takes, another releases.
+/// What is held. The pipeline takes, and the producers' threads release.
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
     records: AtomicUsize,
@@ -33,8 +33,8 @@ impl InFlight {
         self.records.fetch_add(1, Ordering::Release);
     }
 
-    /// Frees the room of a record. True: who waits for room should look. For each single record nobody need: two threads
-    /// that wake each other for every record would take the time that the records need.
+    /// Frees the room of a record. True: who waits for room should look. For each single record nobody need: two
+    /// threads that wake each other for every record would take the time that the records need.
     pub(super) fn release(&self, bytes: usize) -> bool {
         let before = self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         let records = self.records.fetch_sub(1, Ordering::AcqRel) - 1;

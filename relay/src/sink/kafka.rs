@@ -27,9 +27,9 @@ use crate::secret::Secret;
 /// Without load a convoy leaves at once. One of this many records is a sign of load: then the next one waits for more.
 const CONVOY_OF_LOAD: usize = 64;
 
-/// Under load a convoy leaves when it has this many records, or after a while; it has no more. So many of the usual size
-/// fit one request, and make the way there and back worth it: on two busy processors that takes 10 to 20 ms, whatever a
-/// request holds.
+/// Under load a convoy leaves when it has this many records, or after a while; it has no more. So many of the usual
+/// size fit one request, and make the way there and back worth it: on two busy processors that takes 10 to 20 ms,
+/// whatever a request holds.
 const CONVOY_RECORDS: usize = 2_048;
 
 /// While more gather, every so many records is a look whether the convoy before has arrived.
@@ -76,12 +76,22 @@ struct Shared {
     on_their_way: AtomicUsize,
     /// The record in flight travels alone.
     alone: AtomicBool,
+    /// A record was refused, and the caller does not know yet: nothing may leave behind it.
+    refused: AtomicBool,
 }
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Vec<Confirmation>> {
         // Nothing panics while it is held, and a list of confirmations is whole after each push.
         self.confirmations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, sequence: Sequence, outcome: Result<(), SinkError>) {
+        let mut confirmations = self.lock();
+        if outcome.is_err() {
+            self.refused.store(true, Ordering::Release);
+        }
+        confirmations.push(Confirmation { sequence, outcome });
     }
 
     /// A record that is alone is taken whatever its size: the broker decides about it.
@@ -123,7 +133,7 @@ impl Delivered for Hearer {
         };
         let failed = outcome.is_err();
         let (sequence, bytes) = of_opaque(opaque);
-        self.shared.lock().push(Confirmation { sequence, outcome });
+        self.shared.tell(sequence, outcome);
         let limited = self.limits.is_counting() && self.limits.release(message.topic(), bytes);
         if self.shared.released(bytes) || failed || limited {
             self.shared.arrived.notify_one();
@@ -192,6 +202,9 @@ impl KafkaSink {
             self.producers.choose(self.last_convoy == CONVOY_RECORDS);
         }
         for _ in 0..CONVOY_RECORDS {
+            if self.shared.refused.load(Ordering::Acquire) {
+                return;
+            }
             let Some((opaque, record)) = self.gathering.pop_front() else { return };
             // Counted before it is sent: its delivery may be told before `send` returns.
             self.shared.leaves();
@@ -213,8 +226,7 @@ impl KafkaSink {
         let (sequence, bytes) = of_opaque(opaque);
         self.limits.release(&record.topic, bytes);
         self.shared.released(bytes);
-        let outcome = Err(refusal(error, &record.topic));
-        self.shared.lock().push(Confirmation { sequence, outcome });
+        self.shared.tell(sequence, Err(refusal(error, &record.topic)));
         self.shared.arrived.notify_one();
     }
 }
@@ -252,7 +264,11 @@ impl Sink for KafkaSink {
     }
 
     fn take_confirmations(&mut self, confirmations: &mut Vec<Confirmation>) {
-        confirmations.append(&mut self.shared.lock());
+        let mut told = self.shared.lock();
+        // From here on the caller knows of every refusal: it stops, or what it publishes next takes the place of the
+        // one.
+        self.shared.refused.store(false, Ordering::Release);
+        confirmations.append(&mut told);
     }
 
     async fn confirmed(&mut self) {
@@ -279,5 +295,21 @@ mod tests {
         let Err(error) = KafkaSink::start("localhost:1", &bad) else { panic!("taken") };
         assert!(error.to_string().contains("no.such.property"), "{error}");
         assert!(!format!("{error} {error:?}").contains("a-secret"));
+    }
+    #[test]
+    fn nothing_leaves_behind_a_refusal_that_the_caller_does_not_know_of() {
+        let Ok(mut sink) = KafkaSink::start("localhost:1", &BTreeMap::new()) else {
+            panic!("no sink")
+        };
+        sink.shared.in_flight.take(0);
+        sink.shared.tell(1, Err(SinkError::Producer { reason: "it failed".to_owned() }));
+        sink.publish(2, Record { topic: "events".to_owned(), ..Record::default() });
+        sink.hand_over();
+        assert_eq!(sink.shared.on_their_way.load(Ordering::Relaxed), 0);
+        let mut told = Vec::new();
+        sink.take_confirmations(&mut told);
+        assert!(told[0].outcome.is_err());
+        sink.hand_over();
+        assert_eq!(sink.shared.on_their_way.load(Ordering::Relaxed), 1);
     }
 }

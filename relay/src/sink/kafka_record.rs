@@ -28,8 +28,8 @@ pub(super) fn weight(record: &Record) -> usize {
     bytes.div_ceil(WEIGHT_UNIT).min(WEIGHT_UNITS_MAX) * WEIGHT_UNIT
 }
 
-/// What librdkafka gives back with a record's delivery: its sequence and its weight in one number, so that nothing must be
-/// looked up or measured again.
+/// What librdkafka gives back with a record's delivery: its sequence and its weight in one number, so that nothing must
+/// be looked up or measured again.
 pub(super) const fn opaque(sequence: Sequence, weight: usize) -> usize {
     ((weight / WEIGHT_UNIT) << SEQUENCE_BITS) | ((sequence as usize) & SEQUENCE_MASK)
 }

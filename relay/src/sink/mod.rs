@@ -108,7 +108,8 @@ pub trait Sink {
     /// Whether the record can be taken now; otherwise confirmations make room for it.
     fn has_room(&mut self, record: &Record) -> bool;
 
-    /// Takes the record for which there was room when it was asked last. It may gather with others until [`Self::hand_over`].
+    /// Takes the record for which there was room when it was asked last. It may gather with others until
+    /// [`Self::hand_over`].
     fn publish(&mut self, sequence: Sequence, record: Record);
 
     /// What was taken need not wait for records that are still to come.
@@ -132,8 +133,8 @@ pub trait Sink {
         std::future::ready(Ok(None))
     }
 
-    /// Lets everything that was published since the last commit, and the position with it, become visible at once. It is
-    /// confirmed under this one number; until then there is no room for more.
+    /// Lets everything that was published since the last commit, and the position with it, become visible at once. It
+    /// is confirmed under this one number; until then there is no room for more.
     fn commit(&mut self, _sequence: Sequence, _position: Option<&SourceOffset>) {}
 
     /// Gives up what was published and not committed. It may block, for a bounded time.

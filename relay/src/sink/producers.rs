@@ -1,10 +1,10 @@
 //! The two producers of a sink: one for records that come alone, one for records that come in full convoys.
 //!
-//! librdkafka's `linger.ms` is fixed when a producer is made. At 0 a record leaves at once: right for one that comes alone.
-//! But of a convoy the first few records leave alone, too; the rest must wait until they have arrived (librdkafka has one
-//! request for a partition under way), and meanwhile the thread asks the socket without a pause whether it may go on
-//! (measured: 400,000 calls of `poll` for 100,000 records). A producer that waits for the whole convoy sends it as one
-//! request. Order holds: nothing is on its way when the one takes over from the other.
+//! librdkafka's `linger.ms` is fixed when a producer is made. At 0 a record leaves at once: right for one that comes
+//! alone. But of a convoy the first few records leave alone, too; the rest must wait until they have arrived
+//! (librdkafka has one request for a partition under way), and meanwhile the thread asks the socket without a pause
+//! whether it may go on (measured: 400,000 calls of `poll` for 100,000 records). A producer that waits for the whole
+//! convoy sends it as one request. Order holds: nothing is on its way when the one takes over from the other.
 
 use rdkafka::ClientConfig;
 use rdkafka::config::FromClientConfigAndContext;
@@ -14,8 +14,8 @@ use rdkafka::producer::{BaseRecord, Producer, ProducerContext, PurgeConfig, Thre
 use super::SinkError;
 use super::producer_config::without_value;
 
-/// How long the producer for full convoys waits for a request to become full; handing over a convoy takes less. Where its
-/// records go to several partitions, none becomes full, and this is what it waits.
+/// How long the producer for full convoys waits for a request to become full; handing over a convoy takes less. Where
+/// its records go to several partitions, none becomes full, and this is what it waits.
 const CONVOY_LINGER_MS: &str = "5";
 
 /// Who sets these has decided how records gather: then there is one producer.

@@ -1,8 +1,9 @@
 //! What each topic takes: its `max.message.bytes`, asked of the brokers beside the stream and remembered.
 //!
-//! Kafka refuses a record or a whole batch that is too large and takes the next one, so that later events of a key would
-//! overtake it. A record that its topic may refuse therefore travels alone; and of a topic that takes less than a whole
-//! batch, no more is under way than fits into one record of it. The broker alone decides: nothing is refused here.
+//! Kafka refuses a record or a whole batch that is too large and takes the next one, so that later events of a key
+//! would overtake it. A record that its topic may refuse therefore travels alone; and of a topic that takes less than a
+//! whole batch, no more is under way than fits into one record of it. The broker alone decides: nothing is refused
+//! here.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,14 +17,14 @@ use tokio::sync::Notify;
 
 use super::clients::connection_config;
 
-/// Where a topic's limit is not known (nobody may describe it), a record of this many bytes travels alone: far below the
-/// limit that a topic has by default (1 MiB) nothing is refused for its size.
+/// Where a topic's limit is not known (nobody may describe it), a record of this many bytes travels alone: far below
+/// the limit that a topic has by default (1 MiB) nothing is refused for its size.
 pub(super) const ALONE_BYTES_MIN: usize = 256 << 10;
 
 /// The same while the answer is on its way: below this, limits are mistakes.
 const ALONE_BYTES_ASKING: usize = 8 << 10;
 
-/// librdkafka's `batch.size`: a topic that takes this much refuses no batch of smaller records.
+/// librdkafka's `batch.size`, unless it is set: a topic that takes this much refuses no batch of smaller records.
 const BATCH_BYTES: usize = 1_000_000;
 
 /// What a batch and a record in it weigh beside key, value and headers (Kafka's protocol: 61 bytes and up to 42).
@@ -54,6 +55,7 @@ const RECENT_USES: u32 = 256;
 #[derive(Clone)]
 pub(super) struct TopicLimits {
     config: Arc<ClientConfig>,
+    batch_bytes: usize,
     topics: Arc<Mutex<HashMap<String, Topic>>>,
     /// Whether there is a topic that takes less than a batch, or one whose limit is being asked for: else nothing is
     /// counted.
@@ -92,11 +94,11 @@ impl Limit {
     }
 
     /// Bytes that may be under way, where a batch could be refused.
-    const fn under_way_max(self) -> Option<usize> {
+    const fn under_way_max(self, batch_bytes: usize) -> Option<usize> {
         match self {
             // One at a time: the answer is there within the time that a producer takes for its first record.
             Self::Asking => Some(0),
-            Self::Known(limit) if limit < BATCH_BYTES + OVERHEAD => Some(limit),
+            Self::Known(limit) if limit < batch_bytes + OVERHEAD => Some(limit),
             _ => None,
         }
     }
@@ -105,8 +107,14 @@ impl Limit {
 impl TopicLimits {
     /// Asks with the settings of the producer.
     pub(super) fn new(producer: &ClientConfig, answered: Arc<Notify>) -> Self {
-        let config = Arc::new(connection_config(producer));
-        Self { config, topics: Arc::default(), counting: Arc::default(), answered }
+        let batch_bytes = producer.get("batch.size").and_then(|bytes| bytes.parse().ok());
+        Self {
+            config: Arc::new(connection_config(producer)),
+            batch_bytes: batch_bytes.unwrap_or(BATCH_BYTES),
+            topics: Arc::default(),
+            counting: Arc::default(),
+            answered,
+        }
     }
 
     /// Whether there is a topic for which the bytes under way count.
@@ -138,7 +146,7 @@ impl TopicLimits {
         }
         let topics = self.lock();
         let Some(known) = topics.get(topic) else { return true };
-        let Some(max) = known.limit.under_way_max() else { return true };
+        let Some(max) = known.limit.under_way_max(self.batch_bytes) else { return true };
         known.under_way == 0 || known.under_way + bytes + OVERHEAD <= max
     }
 
@@ -148,7 +156,7 @@ impl TopicLimits {
             return;
         }
         if let Some(known) = self.lock().get_mut(topic)
-            && known.limit.under_way_max().is_some()
+            && known.limit.under_way_max(self.batch_bytes).is_some()
         {
             known.under_way += bytes + OVERHEAD;
         }
@@ -162,7 +170,7 @@ impl TopicLimits {
         let mut topics = self.lock();
         let Some(known) = topics.get_mut(topic) else { return false };
         known.under_way = known.under_way.saturating_sub(bytes + OVERHEAD);
-        known.limit.under_way_max().is_some()
+        known.limit.under_way_max(self.batch_bytes).is_some()
     }
 
     /// What is known now; asks where that is nothing, or old.
@@ -191,16 +199,18 @@ impl TopicLimits {
     fn learn(&self, topic: &str, answer: Answer) {
         let mut topics = self.lock();
         if let Some(known) = topics.get_mut(topic) {
-            known.limit = match answer {
-                Answer::Limit(limit) => Limit::Known(limit),
-                Answer::NoTopic | Answer::Nothing => Limit::Unknown,
+            known.limit = match (answer, known.limit) {
+                (Answer::Limit(limit), _) => Limit::Known(limit),
+                // Brokers that are away tell nothing; what the topic takes is what it took.
+                (Answer::Nothing, Limit::Known(limit)) => Limit::Known(limit),
+                (Answer::NoTopic | Answer::Nothing, _) => Limit::Unknown,
             };
             if answer == Answer::NoTopic
                 && let Some(sooner) = known.asked_at.checked_sub(REFRESH - REFRESH_NO_TOPIC)
             {
                 known.asked_at = sooner;
             }
-            if known.limit.under_way_max().is_none() {
+            if known.limit.under_way_max(self.batch_bytes).is_none() {
                 known.under_way = 0;
             }
         }
@@ -210,7 +220,8 @@ impl TopicLimits {
     }
 
     fn count(&self, topics: &HashMap<String, Topic>) {
-        let counts = topics.values().any(|known| known.limit.under_way_max().is_some());
+        let counts =
+            topics.values().any(|known| known.limit.under_way_max(self.batch_bytes).is_some());
         self.counting.store(counts, Ordering::Relaxed);
     }
 
@@ -290,6 +301,25 @@ mod tests {
         limits.learn("t", Answer::Limit(2_000));
         let asked = (0..=RECENT_USES).filter(|_| limits.may_refuse(&mut recent, "t", 100_000));
         assert!(asked.count() > 0, "a change is noticed");
+    }
+
+    #[test]
+    fn a_limit_that_was_known_holds_while_the_brokers_are_away() {
+        let limits = limits("t", Some(Answer::Limit(2_000)));
+        limits.learn("t", Answer::Nothing);
+        assert!(limits.may_refuse(&mut RecentLimits::default(), "t", 1_900));
+        assert!(takes(&limits, 1_000) && !takes(&limits, 1_000));
+    }
+
+    #[test]
+    fn a_topic_that_takes_less_than_a_batch_of_the_users_size_is_counted() {
+        let mut producer = ClientConfig::new();
+        producer.set("batch.size", "4000000");
+        let limits = TopicLimits::new(&producer, Arc::default());
+        let asked = Topic { limit: Limit::Asking, asked_at: Instant::now(), under_way: 0 };
+        limits.lock().insert("t".to_owned(), asked);
+        limits.learn("t", Answer::Limit(1_048_588));
+        assert!(takes(&limits, 1_000_000) && !takes(&limits, 1_000_000));
     }
 
     /// Takes a record if there is room for it.

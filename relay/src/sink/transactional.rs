@@ -1,8 +1,8 @@
 //! The Kafka sink of exactly-once mode: records and the position behind them in one Kafka transaction.
 //!
 //! A transaction is opened with its first record. It is committed when every record of it has been confirmed, which is
-//! counted here: librdkafka's own wait for that goes in steps of 100 ms. Opening, reading back and committing block, and
-//! run on the runtime's threads for such work.
+//! counted here: librdkafka's own wait for that goes in steps of 100 ms. Opening, reading back and committing block,
+//! and run on the runtime's threads for such work.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

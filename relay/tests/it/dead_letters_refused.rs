@@ -1,4 +1,5 @@
-//! Records that Kafka refuses for their size: tried again, kept as dead letters, or the end of the task; never overtaken.
+//! Records that Kafka refuses for their size: tried again, kept as dead letters, or the end of the task; never
+//! overtaken.
 
 use std::time::Duration;
 

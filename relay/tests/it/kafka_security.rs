@@ -1,5 +1,5 @@
-//! Kafka behind locked doors: a broker of its own with TLS and SASL listeners, and workers that come in with the settings
-//! of Kafka's Java client.
+//! Kafka behind locked doors: a broker of its own with TLS and SASL listeners, and workers that come in with the
+//! settings of Kafka's Java client.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -50,8 +50,8 @@ impl Locked {
         )
     }
 
-    /// Starts a worker with these settings, registers the example's connector and follows one event to its topic; exactly
-    /// once, so that the clients of transactions and of the stored position go through the door, too.
+    /// Starts a worker with these settings, registers the example's connector and follows one event to its topic;
+    /// exactly once, so that the clients of transactions and of the stored position go through the door, too.
     async fn relay_one(&self, bootstrap_servers: String, env: &[(&str, &str)]) -> Result<()> {
         let (database, mut sql) = outbox_database().await?;
         let worker = Worker::start_only(&bootstrap_servers, &unique_name("locked"), env)?;

@@ -1,6 +1,7 @@
 //! Memory and back-pressure: what a large transaction, large payloads, a broker that is away and a slow one cost.
 //!
-//! The broker is the test's own, since it is stopped; PostgreSQL ends a stream whose reader is silent for three seconds.
+//! The broker is the test's own, since it is stopped; PostgreSQL ends a stream whose reader is silent for three
+//! seconds.
 
 use std::process::Command;
 use std::sync::Arc;

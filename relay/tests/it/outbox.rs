@@ -177,8 +177,8 @@ impl Outbox {
         .await
     }
 
-    /// The same; returns a position of WAL within the transaction. What is acknowledged up to its end covers it, while a
-    /// position read after the commit may lie behind what other databases of the server wrote meanwhile.
+    /// The same; returns a position of WAL within the transaction. What is acknowledged up to its end covers it, while
+    /// a position read after the commit may lie behind what other databases of the server wrote meanwhile.
     pub(crate) async fn emit_and_locate(&mut self, aggregate_id: &str) -> Result<String> {
         self.execute(&format!(
             "begin; insert into inventory.outboxevent (aggregatetype, aggregateid, type, payload) \

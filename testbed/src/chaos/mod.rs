@@ -30,8 +30,8 @@ use load::{Habit, Load};
 use schedule::{Lull, Strike, schedule};
 use stage::Stage;
 
-/// For a lull to pass, or something that was killed to work again. On a machine with two cores and other work the slowest
-/// took 20 s.
+/// For a lull to pass, or something that was killed to work again. On a machine with two cores and other work the
+/// slowest took 20 s.
 const STEP_BOUND: Duration = Duration::from_secs(120);
 
 /// For everything to arrive after the last part is back.
@@ -66,8 +66,8 @@ impl Default for Plan {
     }
 }
 
-/// Starts the flow on servers of its own, kills its parts under load, and counts. `progress` is told what happens, a line at
-/// a time.
+/// Starts the flow on servers of its own, kills its parts under load, and counts. `progress` is told what happens, a
+/// line at a time.
 ///
 /// # Errors
 /// When something does not start or does not come back. A broken promise is no error: it is in the report.

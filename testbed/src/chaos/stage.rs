@@ -35,8 +35,8 @@ const REQUEST_BOUND: Duration = Duration::from_secs(30);
 /// Looks at the end that must find the same as the one before: nothing arrives any more.
 const LOOKS_AT_REST: usize = 2;
 
-/// When everything is acknowledged, what has not come after this time is not on its way: the relay's producer, a rebalance
-/// and the consumer took less than 5 s together.
+/// When everything is acknowledged, what has not come after this time is not on its way: the relay's producer, a
+/// rebalance and the consumer took less than 5 s together.
 const SILENCE_AT_REST: Duration = Duration::from_secs(15);
 
 /// Between two looks, each of which reads everything.
@@ -225,8 +225,8 @@ impl Stage {
         Ok(MySqlConnection::connect_with(&mysql_options(&self.flow.shipment_database)).await?)
     }
 
-    /// Waits until nothing moves any more and counts. What is missing then is lost: either the bound has passed, or the relay
-    /// has acknowledged everything and nothing has come for a while.
+    /// Waits until nothing moves any more and counts. What is missing then is lost: either the bound has passed, or the
+    /// relay has acknowledged everything and nothing has come for a while.
     pub(super) async fn count(&self, bound: Duration) -> Result<Counts> {
         let began = Instant::now();
         let database = &self.flow.order_database;
@@ -280,7 +280,8 @@ impl Stage {
         }
     }
 
-    /// Restarts the relay on a server that gives up a silent connection after `timeout`: it is read when a stream begins.
+    /// Restarts the relay on a server that gives up a silent connection after `timeout`: it is read when a stream
+    /// begins.
     pub(super) async fn shorten_wal_sender_timeout(&mut self, timeout: &str) -> Result<()> {
         truth::set_wal_sender_timeout(&self.flow.order_database, timeout).await?;
         self.flow.relay.terminate().await?;

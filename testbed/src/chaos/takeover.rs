@@ -24,7 +24,8 @@ pub struct TakeoverPlan {
     /// Relays killed with SIGKILL, one after the other
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: u32,
-    /// Relays stopped with SIGSTOP after that: PostgreSQL gives their slot away when wal_sender_timeout (here 5 s) is over
+    /// Relays stopped with SIGSTOP after that: PostgreSQL gives their slot away when wal_sender_timeout (here 5 s) is
+    /// over
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=100))]
     pub frozen: u32,
     /// Register the connector with exactly.once.support=required

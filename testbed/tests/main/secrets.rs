@@ -1,5 +1,5 @@
-//! Nothing that a running system says holds one of its secrets: logs at the level `debug`, answers of the REST APIs, and
-//! what is said of mistakes.
+//! Nothing that a running system says holds one of its secrets: logs at the level `debug`, answers of the REST APIs,
+//! and what is said of mistakes.
 
 use std::fs;
 use std::time::Duration;

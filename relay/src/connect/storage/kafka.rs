@@ -48,8 +48,8 @@ pub(super) fn create<C: FromClientConfigAndContext<Told>>(
     })
 }
 
-/// Says in the log what librdkafka tells of a client: errors (a login that fails, a certificate that is not trusted) once,
-/// and again when another comes between.
+/// Says in the log what librdkafka tells of a client: errors (a login that fails, a certificate that is not trusted)
+/// once, and again when another comes between.
 #[derive(Clone, Default)]
 pub(super) struct Told {
     last: Arc<Mutex<String>>,
@@ -94,7 +94,6 @@ pub(super) fn producer(worker: &WorkerConfig) -> anyhow::Result<FutureProducer<T
 /// What is known of the cluster once it answers.
 pub(super) struct Cluster {
     admin: Arc<AdminClient<Told>>,
-    brokers: i32,
     /// Kafka's name of the cluster.
     pub(super) id: Option<String>,
 }
@@ -105,7 +104,7 @@ impl Cluster {
         // Not the client for topics: that one tells nobody of a login that fails.
         let watcher: Arc<BaseConsumer<Told>> = Arc::new(create(&client_config(worker))?);
         let mut looks = 0_u32;
-        let (brokers, id) = loop {
+        let id = loop {
             let asked = Arc::clone(&watcher);
             let look = tokio::task::spawn_blocking(move || {
                 let found = asked.fetch_metadata(None, METADATA_TIMEOUT);
@@ -116,9 +115,7 @@ impl Cluster {
             });
             match look.await? {
                 // The broker may have gone away in between; one that has no name for its cluster has none later, too.
-                Ok((brokers, id)) if brokers > 0 && (id.is_some() || looks > 0) => {
-                    break (brokers, id);
-                }
+                Ok((brokers, id)) if brokers > 0 && (id.is_some() || looks > 0) => break id,
                 Ok(_) => {}
                 Err(error) if looks.is_multiple_of(LOOKS_PER_LOG_LINE) => {
                     tracing::info!(
@@ -132,13 +129,12 @@ impl Cluster {
             looks = looks.wrapping_add(1);
             tokio::time::sleep(RETRY_DELAY).await;
         };
-        let brokers = i32::try_from(brokers).unwrap_or(i32::MAX);
         let admin = Arc::new(create(&client_config(worker))?);
-        Ok(Self { admin, brokers, id })
+        Ok(Self { admin, id })
     }
 
-    /// Creates a storage topic unless it is there, and checks one that is: compacted, or records would be lost. Waits for
-    /// brokers that go away meanwhile.
+    /// Creates a storage topic unless it is there, and checks one that is: compacted, or records would be lost. Waits
+    /// for brokers that go away meanwhile.
     ///
     /// # Errors
     /// What waiting does not mend: the topic cannot be had as it must be.
@@ -159,7 +155,10 @@ impl Cluster {
     }
 
     async fn try_to_ensure(&self, topic: &StorageTopic, setting: &str) -> Result<i32, Unusable> {
-        let replication = topic.replication.unwrap_or(self.brokers.min(REPLICATION_WANTED));
+        let replication = match topic.replication {
+            Some(replication) => replication,
+            None => self.brokers().await?.min(REPLICATION_WANTED),
+        };
         let new =
             NewTopic::new(&topic.name, topic.partitions, TopicReplication::Fixed(replication))
                 .set("cleanup.policy", "compact");
@@ -176,6 +175,12 @@ impl Cluster {
                 self.check_compacted(topic, setting).await?;
             }
             Some(Err((_, error))) if passes(error) => return Err(KafkaError::AdminOp(error).into()),
+            // A broker has gone since they were counted.
+            Some(Err((_, error @ RDKafkaErrorCode::InvalidReplicationFactor)))
+                if topic.replication.is_none() =>
+            {
+                return Err(Unusable::ForNow(error.to_string()));
+            }
             Some(Err((_, error))) => {
                 return Err(Unusable::ForGood(anyhow!(
                     "topic {} ({setting}) cannot be created with {} partition(s) and replication factor \
@@ -194,10 +199,11 @@ impl Cluster {
         let resource = ResourceSpecifier::Topic(&topic.name);
         let described = self.admin.describe_configs([&resource], &AdminOptions::new()).await?;
         let config = match described.into_iter().next() {
-            Some(Ok(config)) => config,
+            // A user who may not describe topics is answered with nothing.
+            Some(Ok(config)) if !config.entries.is_empty() => config,
             Some(Err(error)) if passes(error) => return Err(KafkaError::AdminOp(error).into()),
-            Some(Err(_)) | None => {
-                // A user who may not describe topics may still use them.
+            Some(Ok(_) | Err(_)) | None => {
+                // Who may not describe topics may still use them.
                 tracing::warn!(
                     kafka.topic = topic.name,
                     "cleanup.policy of the topic is not known"
@@ -215,12 +221,17 @@ impl Cluster {
         }
     }
 
+    async fn brokers(&self) -> Result<i32, Unusable> {
+        let found = metadata(&self.admin, None).await.map_err(Unusable::ForGood)??;
+        Ok(i32::try_from(found.brokers().len()).unwrap_or(i32::MAX))
+    }
+
     /// A topic that was just created may take a moment to be known everywhere.
     async fn partitions(&self, topic: &str) -> Result<i32, Unusable> {
         let deadline = tokio::time::Instant::now() + ADMIN_TIMEOUT;
         loop {
             let found = metadata(&self.admin, Some(topic)).await;
-            let partitions = found.as_ref().ok().and_then(|found| {
+            let partitions = found.ok().and_then(Result::ok).and_then(|found| {
                 let topic = found.topics().iter().find(|known| known.name() == topic)?;
                 let led = topic.partitions().iter().all(|partition| partition.leader() >= 0);
                 (topic.error().is_none() && led).then(|| topic.partitions().len())
@@ -248,14 +259,16 @@ enum Unusable {
 impl From<KafkaError> for Unusable {
     fn from(error: KafkaError) -> Self {
         match error {
-            KafkaError::AdminOp(code) if passes(code) => Self::ForNow(error.to_string()),
+            KafkaError::AdminOp(code) | KafkaError::MetadataFetch(code) if passes(code) => {
+                Self::ForNow(error.to_string())
+            }
             _ => Self::ForGood(error.into()),
         }
     }
 }
 
-/// Whether the error is one of brokers that are away, starting, or choosing who leads. Kafka calls most of them retriable
-/// (Kafka protocol guide, "Error codes"); those from librdkafka itself tell of connections.
+/// Whether the error is one of brokers that are away, starting, or choosing who leads. Kafka calls most of them
+/// retriable (Kafka protocol guide, "Error codes"); those from librdkafka itself tell of connections.
 fn passes(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as Code;
     matches!(
@@ -278,8 +291,11 @@ fn passes(code: RDKafkaErrorCode) -> bool {
 }
 
 /// librdkafka asks for metadata in the calling thread.
-async fn metadata(admin: &Arc<AdminClient<Told>>, topic: Option<&str>) -> anyhow::Result<Metadata> {
+async fn metadata(
+    admin: &Arc<AdminClient<Told>>,
+    topic: Option<&str>,
+) -> anyhow::Result<Result<Metadata, KafkaError>> {
     let (admin, topic) = (Arc::clone(admin), topic.map(str::to_owned));
     let ask = move || admin.inner().fetch_metadata(topic.as_deref(), METADATA_TIMEOUT);
-    Ok(tokio::task::spawn_blocking(ask).await??)
+    Ok(tokio::task::spawn_blocking(ask).await?)
 }
