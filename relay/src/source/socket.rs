@@ -17,9 +17,9 @@ use tokio::net::TcpStream;
 /// each write travels as a packet of its own; when there is none, writes gather on the server's side and leave as one.
 /// The kernel would let the room grow to megabytes (measured: 85,000 to 125,000 packets where 2,000 do, and up to twice
 /// the walsender's processor time).
-const WINDOW_BYTES: usize = 128 * 1024;
+const WINDOW_BYTES: usize = 32 * 1024;
 
-/// A server that takes a connection within this time is near: there the window leaves 64 MB/s to a stream at the least.
+/// A server that takes a connection within this time is near: there the window leaves 16 MB/s to a stream at the least.
 const NEAR: Duration = Duration::from_millis(2);
 
 /// Limits what may arrive unread, where the server was reached within `connecting`.

@@ -18,8 +18,9 @@ pub const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
 /// A buffer above this size is given back once it is empty: one large row must not cost its memory for ever.
 const INBOX_KEPT: usize = 1 << 20;
 
-/// A read that brought this much was worth its wake-up: the next one is made at once.
-const WORTHWHILE_BYTES: usize = 64 * 1024;
+/// A read that brought this much was worth its wake-up: the next one is made at once. It is well below the window of a
+/// near server, so that everything that gathered behind the window is read before the next rest.
+const WORTHWHILE_BYTES: usize = 8 * 1024;
 
 /// A read that brought this much, a dozen events, belongs to a stream under load.
 const LOAD_BYTES: usize = 4 * 1024;
@@ -311,7 +312,8 @@ mod tests {
         let apart = Duration::from_millis(5);
         assert_eq!(gather_time(700, apart), None);
         assert_eq!(gather_time(700, Duration::from_millis(1)), Some(GATHER_TIME));
-        assert_eq!(gather_time(20_000, apart), Some(GATHER_TIME));
+        assert_eq!(gather_time(6_000, apart), Some(GATHER_TIME));
+        assert_eq!(gather_time(20_000, apart), None);
         assert_eq!(gather_time(200_000, Duration::ZERO), None);
     }
 
