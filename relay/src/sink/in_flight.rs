@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Records that may wait for their confirmation: two full convoys. Measured: more adds memory (librdkafka's default
 /// queue peaks at 84 MB) and no throughput.
-pub(super) const RECORDS_MAX: usize = 4_096;
+pub(super) const RECORDS_MAX: usize = 3_584;
 
 /// Bytes of keys, values and headers that may wait for their confirmation; a single record may be larger.
 pub(super) const BYTES_MAX: usize = 6 << 20;

@@ -30,7 +30,7 @@ const CONVOY_OF_LOAD: usize = 64;
 /// Under load a convoy leaves when it has this many records, or after a while; it has no more. So many of the usual
 /// size fit one request, and make the way there and back worth it: on two busy processors that takes 10 to 20 ms,
 /// whatever a request holds.
-const CONVOY_RECORDS: usize = 2_048;
+const CONVOY_RECORDS: usize = 1_792;
 
 /// While more gather, every so many records is a look whether the convoy before has arrived.
 const LOOK_RECORDS: usize = 64;
