@@ -170,9 +170,7 @@ impl KafkaSink {
             asked: None,
         })
     }
-}
 
-impl KafkaSink {
     fn weigh(&mut self, record: &Record) -> Weighed {
         let bytes = weight(record);
         let alone = self.limits.may_refuse(&mut self.recent_limits, &record.topic, bytes);
@@ -296,6 +294,7 @@ mod tests {
         assert!(error.to_string().contains("no.such.property"), "{error}");
         assert!(!format!("{error} {error:?}").contains("a-secret"));
     }
+
     #[test]
     fn nothing_leaves_behind_a_refusal_that_the_caller_does_not_know_of() {
         let Ok(mut sink) = KafkaSink::start("localhost:1", &BTreeMap::new()) else {

@@ -7,7 +7,8 @@
 //! 3. Each record that was taken is confirmed or refused once, in any order, never before it is stored.
 //! 4. Memory is bounded by the sink's own limits, whatever the destination does.
 //! 5. A record that the destination is likely to refuse (for its size) is not followed by another before its answer is
-//!    there, so that no later record of its key overtakes it. After any refusal the caller stops.
+//!    there, so that no later record of its key overtakes it. After any refusal the caller stops, or what it publishes
+//!    next takes the place of the refused record (its dead letter): until then nothing more is handed over.
 //!
 //! A transactional sink confirms what belongs together at once, when [`Sink::commit`] has made it visible.
 
