@@ -9,6 +9,8 @@
 mod database_tls;
 #[path = "it/exactly_once.rs"]
 mod exactly_once;
+#[path = "it/failover.rs"]
+mod failover;
 #[path = "it/graceful_stop.rs"]
 mod graceful_stop;
 #[path = "it/kafka_security.rs"]

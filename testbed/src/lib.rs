@@ -19,7 +19,7 @@ pub mod supervisor;
 pub mod topic;
 mod wait;
 
-pub use config::Settings;
+pub use config::{ServerChoice, Settings};
 pub use database::{MySqlDatabase, PostgresDatabase};
 pub use name::{free_port, unique_name};
 pub use program::{Program, build_programs, program, stop_building};

@@ -1,6 +1,8 @@
 //! A TCP proxy of our own: a network that can be cut, slowed down, or made to swallow everything without a word.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -36,6 +38,7 @@ const CHUNK: usize = 16 * 1024;
 pub struct Proxy {
     address: SocketAddr,
     network: watch::Sender<Network>,
+    target: Arc<AtomicU16>,
     accepting: JoinHandle<()>,
 }
 
@@ -48,20 +51,28 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("a port for the proxy")?;
         let address = listener.local_addr()?;
         let (network, watched) = watch::channel(Network::Good);
+        let target = Arc::new(AtomicU16::new(target));
+        let present_target = Arc::clone(&target);
         let accepting = tokio::spawn(async move {
             // Connections end with the proxy.
             let mut connections = tokio::task::JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
+                let target = present_target.load(Ordering::Relaxed);
                 connections.spawn(connect(client, target, watched.clone()));
             }
         });
-        Ok(Self { address, network, accepting })
+        Ok(Self { address, network, target, accepting })
     }
 
     /// The port to dial.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.address.port()
+    }
+
+    /// New connections lead to another port, as an address does that moves to a standby.
+    pub fn lead_to(&self, target: u16) {
+        self.target.store(target, Ordering::Relaxed);
     }
 
     /// From now on the network is like this.

@@ -23,13 +23,17 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) async fn new() -> Result<Self> {
+        Self::on(Outbox::new().await?).await
+    }
+
+    /// The same with an outbox that is there.
+    pub(crate) async fn on(outbox: Outbox) -> Result<Self> {
         let kafka = servers().await?.bootstrap_servers();
         let name = unique_name("once");
         let (topic, offsets) = (format!("Order_{name}"), format!("{name}_offsets"));
         topic::create(kafka, &topic, 1).await?;
         topic::create(kafka, &offsets, 1).await?;
-        let outbox = Outbox::new()
-            .await?
+        let outbox = outbox
             .with("exactly.once.support", "required")
             .with("transforms.outbox.route.topic.replacement", &topic);
         let worker = WorkerConfig {

@@ -62,6 +62,12 @@ impl Outbox {
         self
     }
 
+    /// Connects anew, to whatever server has the database's address now.
+    pub(crate) async fn reconnect(&mut self) -> Result<()> {
+        self.sql = PgConnection::connect(&self.database.url()).await?;
+        self.execute("set synchronous_commit = on").await
+    }
+
     fn config(&self) -> Result<(Arc<ConnectorConfig>, Arc<WorkerConfig>)> {
         self.config_of(WorkerConfig::default())
     }

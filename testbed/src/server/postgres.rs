@@ -1,5 +1,7 @@
 //! PostgreSQL: initdb, start with logical decoding on, stop, kill, start again on the same data.
 
+mod standby;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -18,6 +20,8 @@ use crate::guard::{LastSignal, User};
 use crate::name::unique_name;
 use crate::process::{self, Launch, Output, Process};
 use crate::wait::eventually;
+
+pub use self::standby::STANDBY;
 
 /// Older servers lack parts of pgoutput that the relay asks for.
 const VERSION_MIN: u32 = 14;
