@@ -19,17 +19,21 @@ pub(super) struct Silence {
     heard_at: Instant,
     /// When it was first asked since then.
     asked_at: Option<Instant>,
+    /// End of the time for an answer that has not been read, since that was looked for. Waits are cut short and begun anew
+    /// whenever something else happens; this is not.
+    last_chance: Option<Instant>,
 }
 
 impl Silence {
     pub(super) const fn new(max: Duration, now: Instant) -> Self {
-        Self { max, heard_at: now, asked_at: None }
+        Self { max, heard_at: now, asked_at: None, last_chance: None }
     }
 
     /// Bytes have arrived.
     pub(super) const fn heard(&mut self, now: Instant) {
         self.heard_at = now;
         self.asked_at = None;
+        self.last_chance = None;
     }
 
     /// Whether the message that is about to be sent should ask for an answer.
@@ -42,9 +46,12 @@ impl Silence {
     }
 
     /// How long to wait for bytes from now on; `None`: for ever, it has not been asked.
-    pub(super) fn patience(&self, now: Instant) -> Option<Duration> {
-        let until = self.asked_at? + self.max;
-        Some(until.saturating_duration_since(now).max(READ_TIME))
+    pub(super) fn patience(&mut self, now: Instant) -> Option<Duration> {
+        let mut until = self.asked_at? + self.max;
+        if until < now + READ_TIME {
+            until = until.max(*self.last_chance.get_or_insert(now + READ_TIME));
+        }
+        Some(until.saturating_duration_since(now))
     }
 
     /// How long an answer may take.
@@ -79,6 +86,12 @@ mod tests {
         let began = Instant::now();
         let mut silence = Silence::new(MAX, began);
         silence.asks(began + MAX);
-        assert_eq!(silence.patience(began + 10 * MAX), Some(READ_TIME));
+        let late = began + 10 * MAX;
+        assert_eq!(silence.patience(late), Some(READ_TIME));
+        // A wait that is cut short is no reason to wait as long again.
+        assert_eq!(silence.patience(late + READ_TIME / 2), Some(READ_TIME / 2));
+        assert_eq!(silence.patience(late + READ_TIME), Some(Duration::ZERO));
+        silence.heard(late + READ_TIME);
+        assert_eq!(silence.patience(late + READ_TIME), None);
     }
 }

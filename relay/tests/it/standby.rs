@@ -7,7 +7,8 @@ use anyhow::{Context, Result, ensure};
 use relay::health::Role;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
-use testbed::{eventually, servers, unique_name};
+use testbed::proxy::{Network, Proxy};
+use testbed::{PostgresDatabase, eventually, servers, unique_name};
 
 use crate::connect_worker::{DEADLINE, Worker, example_config, outbox_database};
 use crate::numbered_events::NumberedEvents;
@@ -31,8 +32,26 @@ struct Pair {
 impl Pair {
     async fn start(options: &[(&str, &str)]) -> Result<Self> {
         let (database, sql) = outbox_database().await?;
+        Self::on(database, sql, options, &[]).await
+    }
+
+    /// The active one reaches PostgreSQL through a network of its own.
+    async fn start_behind_a_network(options: &[(&str, &str)]) -> Result<(Self, Proxy)> {
+        let (database, sql) = outbox_database().await?;
+        let network = Proxy::to(database.port).await?;
+        let via = format!("{}:{}=127.0.0.1:{}", database.host, database.port, network.port());
+        let pair = Self::on(database, sql, options, &[("RELAY_CONNECT_TO", &via)]).await?;
+        Ok((pair, network))
+    }
+
+    async fn on(
+        database: PostgresDatabase,
+        sql: PgConnection,
+        options: &[(&str, &str)],
+        env_of_active: &[(&str, &str)],
+    ) -> Result<Self> {
         let topics = unique_name("pair");
-        let active = Worker::start(&topics, &[]).await?;
+        let active = Worker::start(&topics, env_of_active).await?;
         let mut config = example_config(&database)?;
         for (option, value) in options {
             config[*option] = json!(value);
@@ -122,6 +141,35 @@ async fn a_frozen_relay_loses_the_slot_in_a_bound_and_stands_by_when_it_wakes() 
     pair.events.delivered(last).await?;
     for worker in [&pair.active, &pair.standby] {
         worker.tells_running_by(&pair.standby.address).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_is_cut_off_from_postgresql_alone_is_replaced_and_publishes_nothing_twice()
+-> Result<()> {
+    for support in ["requested", "required"] {
+        let options = [("relay.wal.sender.timeout.ms", "1500"), ("exactly.once.support", support)];
+        let (pair, network) = Pair::start_behind_a_network(&options).await?;
+        pair.events.emit(1, 20).await?;
+        pair.events.delivered(20).await?;
+        let emitter = pair.events.emit_from(21);
+        // Neither side is told, and Kafka is reached by both.
+        network.set(Network::BlackHole);
+        let cut = Instant::now();
+        pair.standby.has_role("streaming").await?;
+        let took = cut.elapsed();
+        assert!(took < Duration::from_millis(1500) + TAKEOVER_MAX, "{support}: {took:?}");
+        network.set(Network::Good);
+        assert_eq!(pair.active.has_role("standby").await?, 200);
+        let last = emitter.stop().await?;
+        let all = pair.events.delivered(last).await?;
+        if support == "required" {
+            assert_eq!(all.len(), usize::try_from(last)?, "each once");
+        }
+        for worker in [&pair.active, &pair.standby] {
+            worker.tells_running_by(&pair.standby.address).await?;
+        }
     }
     Ok(())
 }
