@@ -136,10 +136,18 @@ impl Health {
     pub fn saw_slot(&self, report: SlotReport) {
         let mut state = self.lock();
         let wal_end = report.look.wal_end;
-        if state.expected.is_none() && wal_end > state.received_lsn {
+        let streams = state.role == Role::Streaming;
+        if streams && state.expected.is_none() && wal_end > state.received_lsn {
             state.expected = Some((wal_end, Instant::now()));
         }
         state.slot = Some(report);
+        state.slot_error = None;
+    }
+
+    /// A connector that rests has no slot.
+    pub fn has_no_slot(&self) {
+        let mut state = self.lock();
+        state.slot = None;
         state.slot_error = None;
     }
 
@@ -183,7 +191,9 @@ impl State {
             Role::Starting => Some("the connector is starting".to_owned()),
             Role::Waiting { reason } => Some(reason.clone()),
             Role::Failed { reason } => Some(format!("the task failed: {reason}")),
-            Role::StandingBy { .. } | Role::Idle | Role::Paused => None,
+            Role::StandingBy { .. } | Role::Idle => None,
+            // Nothing flows, as somebody asked for; what the slot does to the database is another matter.
+            Role::Paused => self.slot.as_ref().and_then(SlotReport::unready),
             Role::Streaming => self.stream_unready(stream_silence_max),
         }
     }

@@ -1,5 +1,6 @@
 //! Watches the slot beside the stream, over a connection of its own: how far it is behind, whether it keeps to its
-//! budget, and whether a canary comes back. A look that fails is told; it does not stop the stream.
+//! budget, and whether a canary comes back. A look that fails is told; it does not stop the stream. The slot of a
+//! connector that rests (paused, stopped, failed) is watched as well: it goes on holding back WAL.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -50,16 +51,16 @@ impl SlotGuard {
             let silence_max = interval + connector.guard.canary_timeout;
             health.canary(|canary| canary.begin(silence_max, Instant::now()));
         }
-        let watch = Watch {
-            connector: connector.clone(),
-            health: Arc::clone(health),
-            exceed,
-            connection: None,
-            history: SlotHistory::new(&connector.slot),
-            fill: Fill::Fine,
-            wal_status: String::new(),
-        };
+        let watch = Watch::new(connector, health, exceed, false);
         Self { watching: tokio::spawn(watch.run(canary_interval)), exceeded }
+    }
+
+    /// Begins when a connector rests: no canary is sent, and a slot that is not there is none to be told of.
+    #[must_use]
+    pub fn start_resting(connector: &ConnectorConfig, health: &Arc<Health>) -> Self {
+        let (exceed, exceeded) = watch::channel(None);
+        let watch = Watch::new(connector, health, exceed, true);
+        Self { watching: tokio::spawn(watch.run(None)), exceeded }
     }
 
     /// Waits until the slot is over its budget and is to be dropped for it; for ever where that is not asked for.
@@ -81,7 +82,7 @@ impl Drop for SlotGuard {
     }
 }
 
-/// `relay.slot.budget.action=drop`: gives the slot up, whose stream has ended. The error says what is lost.
+/// `relay.slot.budget.action=drop`: gives the slot up, which nobody reads from. The error says what is lost.
 pub async fn give_up(connector: &ConnectorConfig, report: &SlotReport) -> SourceError {
     let dropped = async {
         let mut connection = Connection::open(&connector.database, Purpose::Query).await?;
@@ -106,6 +107,8 @@ struct Watch {
     connector: ConnectorConfig,
     health: Arc<Health>,
     exceed: watch::Sender<Option<SlotReport>>,
+    /// Nobody streams from it.
+    rests: bool,
     connection: Option<Connection>,
     history: SlotHistory,
     /// What the log was told last.
@@ -114,6 +117,24 @@ struct Watch {
 }
 
 impl Watch {
+    fn new(
+        connector: &ConnectorConfig,
+        health: &Arc<Health>,
+        exceed: watch::Sender<Option<SlotReport>>,
+        rests: bool,
+    ) -> Self {
+        Self {
+            connector: connector.clone(),
+            health: Arc::clone(health),
+            exceed,
+            rests,
+            connection: None,
+            history: SlotHistory::new(&connector.slot),
+            fill: Fill::Fine,
+            wal_status: String::new(),
+        }
+    }
+
     async fn run(mut self, canary_interval: Option<Duration>) {
         let mut looks = self.connector.guard.poll_interval.map(ticks);
         let mut canaries = canary_interval.map(ticks);
@@ -130,7 +151,8 @@ impl Watch {
                     tracing::warn!(
                         connector.name = self.connector.name,
                         slot.name = self.connector.slot,
-                        "the slot cannot be watched, the stream goes on: {reason}"
+                        "the slot cannot be watched{}: {reason}",
+                        if self.rests { "" } else { ", the stream goes on" }
                     );
                 }
             }
@@ -154,6 +176,10 @@ impl Watch {
         );
         let rows = self.connection().await?.query("look at the replication slot", &sql).await?;
         let Some(look) = rows.into_iter().next().map(read) else {
+            if self.rests {
+                self.health.has_no_slot();
+                return Ok(());
+            }
             let reason = "it is gone".to_owned();
             return Err(SourceError::SlotUnusable { slot, reason });
         };

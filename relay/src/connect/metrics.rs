@@ -68,6 +68,7 @@ fn samples(metric: &str, state: &State) -> Vec<Sample> {
         "relay_takeovers_total" => alone(number(state.takeovers)),
         "relay_slot_poll_errors_total" => alone(number(state.slot_errors)),
         "relay_canary_returned_total" => alone(number(state.canary.count())),
+        _ if metric.starts_with("relay_slot_") => of_slot(metric, state),
         _ if state.role != Role::Streaming => Vec::new(),
         "relay_stream_received_lsn" => alone(number(state.received_lsn.as_u64())),
         "relay_stream_behind_seconds" => {
@@ -75,7 +76,7 @@ fn samples(metric: &str, state: &State) -> Vec<Sample> {
         }
         "relay_canary_round_trip_seconds" => seconds(state.canary.round_trip()),
         "relay_canary_silence_seconds" => seconds(state.canary.silence(Instant::now())),
-        _ => of_slot(metric, state),
+        _ => Vec::new(),
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Wishes are levels, not commands: a supervisor that was busy sees the latest and skips what was overtaken.
 
+mod resting_slot;
 mod statuses;
-
 mod stored;
 
 use std::collections::BTreeMap;
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use self::resting_slot::{RestingSlot, over_budget};
 use self::statuses::runs_elsewhere;
 use super::herder::Registry;
 use super::plugins;
@@ -77,6 +78,8 @@ pub(super) struct Supervisor {
     seen: Events,
     connector: Option<State>,
     task: Option<Task>,
+    /// Watched while the task does not run.
+    resting_slot: Option<RestingSlot>,
     retry: bool,
     /// Records of the status topic, and when this worker last said that its task runs.
     status_changes: watch::Receiver<u64>,
@@ -132,6 +135,7 @@ impl Supervisor {
             seen,
             connector: None,
             task: None,
+            resting_slot: None,
             retry: false,
             status_changes,
             claimed_at: None,
@@ -142,6 +146,7 @@ impl Supervisor {
         loop {
             let desired = self.desired.borrow_and_update().clone();
             self.reconcile(&desired).await;
+            self.watch_resting_slot(&desired);
             if desired.properties.is_none() && registry.retire(&self.name, &self.desired) {
                 return;
             }
@@ -168,6 +173,7 @@ impl Supervisor {
                     self.note(state).await;
                     return Next::Again;
                 }
+                report = over_budget(&mut self.resting_slot) => self.give_up_resting_slot(&report).await,
                 () = tokio::time::sleep(RETRY_DELAY), if self.retry => return Next::Again,
                 Ok(()) = self.status_changes.changed() => {}
                 () = tokio::time::sleep(claim_due.unwrap_or_default()), if claim_due.is_some() => {

@@ -5,9 +5,11 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use relay::health::State;
 use relay::task::TaskHandle;
+use serde_json::json;
 use sqlx::{Connection, PgConnection};
-use testbed::{eventually, servers};
+use testbed::{eventually, servers, unique_name};
 
+use crate::connect_worker::{Worker, example_config, outbox_database};
 use crate::outbox::{DEADLINE, Outbox, keys, records, running, trace_of_failure};
 
 /// As the worker has it.
@@ -82,6 +84,72 @@ async fn a_slot_over_its_budget_is_dropped_only_where_that_is_asked_for_and_the_
         assert!(trace.contains(word), "{word} in {trace}");
     }
     assert_eq!(outbox.slots().await?, "");
+    Ok(())
+}
+
+/// Waits for what `/health/ready` says of the connector `c`.
+async fn told(worker: &Worker, status: u16, words: &str) -> Result<()> {
+    eventually(&format!("{status}, {words}"), DEADLINE, || async {
+        let (told, body) = worker.get("/health/ready").await?;
+        ensure!(told == status && body["roles"]["c"].to_string().contains(words), "{told} {body}");
+        Ok(Some(()))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_slot_of_a_paused_or_failed_connector_is_watched_and_makes_the_worker_unready()
+-> Result<()> {
+    let (database, mut sql) = outbox_database().await?;
+    sqlx::raw_sql("create table inventory.other (id int primary key, text text)")
+        .execute(&mut sql)
+        .await?;
+    let mut config = example_config(&database)?;
+    config["relay.slot.poll.interval.ms"] = json!("20");
+    config["relay.slot.budget.bytes"] = json!("40000000");
+    let worker = Worker::start(&unique_name("resting"), &[]).await?;
+    let path = "/connectors/c/config";
+    let (status, answer) = worker.call("PUT", path, Some(&config)).await?;
+    ensure!(status == 201, "{answer}");
+    worker.states("c", "RUNNING", Some("RUNNING")).await?;
+    assert_eq!(worker.call("PUT", "/connectors/c/pause", None).await?.0, 202);
+    told(&worker, 200, "paused").await?;
+    for _ in 0..45 {
+        sqlx::raw_sql(WRITE_MEGABYTE).execute(&mut sql).await?;
+    }
+    told(&worker, 503, "relay.slot.budget.bytes").await?;
+    worker.program.line("its budget is exceeded", DEADLINE).await?;
+    let slot = config["slot.name"].as_str().unwrap_or_default().to_owned();
+    let lag = format!("relay_slot_lag_bytes{{connector=\"c\",slot=\"{slot}\"}}");
+    assert!(worker.text("/metrics").await?.contains(&lag));
+
+    // A task that has failed for what an event lacks.
+    config["transforms.outbox.table.fields.additional.placement"] = json!("nowhere:header");
+    assert_eq!(worker.call("PUT", path, Some(&config)).await?.0, 200);
+    assert_eq!(worker.call("PUT", "/connectors/c/resume", None).await?.0, 202);
+    let emit = "insert into inventory.outboxevent (id, aggregatetype, aggregateid, type, timestamp, payload) \
+                values (gen_random_uuid(), 'Order', '1', 'OrderCreated', now(), '{}')";
+    sqlx::raw_sql(emit).execute(&mut sql).await?;
+    worker.states("c", "RUNNING", Some("FAILED")).await?;
+    eventually("figures of the slot", DEADLINE, || async {
+        Ok(worker.text("/metrics").await?.contains(&lag).then_some(()))
+    })
+    .await?;
+    told(&worker, 503, "the task failed").await?;
+
+    config["relay.slot.budget.action"] = json!("drop");
+    assert_eq!(worker.call("PUT", "/connectors/c/stop", None).await?.0, 204);
+    assert_eq!(worker.call("PUT", path, Some(&config)).await?.0, 200);
+    let count = format!("select count(*) from pg_replication_slots where slot_name = '{slot}'");
+    eventually("the slot is dropped", DEADLINE, || async {
+        let mut sql = PgConnection::connect(&database.url()).await?;
+        let (count,): (i64,) =
+            sqlx::query_as(sqlx::AssertSqlSafe(count.clone())).fetch_one(&mut sql).await?;
+        Ok((count == 0).then_some(()))
+    })
+    .await?;
+    worker.program.line("was dropped as relay.slot.budget.action=drop asks", DEADLINE).await?;
+    told(&worker, 200, "paused").await?;
     Ok(())
 }
 

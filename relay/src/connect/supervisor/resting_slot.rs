@@ -1,0 +1,53 @@
+//! The slot of a connector whose task does not run: PostgreSQL keeps WAL for it all the same, so it is watched on.
+
+use super::{Desired, Phase, Supervisor, task_properties};
+use crate::connect::storage::{Properties, TargetState};
+use crate::connector_config::ConnectorConfig;
+use crate::slot_figures::SlotReport;
+use crate::slot_guard::{self, SlotGuard};
+
+/// A slot that is watched.
+pub(super) struct RestingSlot {
+    /// Whose slot it is; other properties need another watch.
+    properties: Properties,
+    connector: ConnectorConfig,
+    guard: SlotGuard,
+    /// It is over its budget, and was dropped for that, or could not be.
+    given_up: bool,
+}
+
+impl Supervisor {
+    /// Begins or ends the watch, as what runs now asks for.
+    pub(super) fn watch_resting_slot(&mut self, desired: &Desired) {
+        let rests = match &self.task {
+            Some(task) => !matches!(task.phase, Phase::Running(_)),
+            None => desired.target != TargetState::Started,
+        };
+        let properties = desired.properties.as_ref().filter(|_| rests).map(task_properties);
+        if self.resting_slot.as_ref().map(|slot| &slot.properties) == properties.as_ref() {
+            return;
+        }
+        self.resting_slot = properties.and_then(|properties| {
+            // What is wrong with the configuration is told by the task.
+            let connector = self.connector_config(&properties).ok()?;
+            let guard = SlotGuard::start_resting(&connector, &self.health);
+            Some(RestingSlot { properties, connector, guard, given_up: false })
+        });
+    }
+
+    /// `relay.slot.budget.action=drop` counts for a connector that rests, too.
+    pub(super) async fn give_up_resting_slot(&mut self, report: &SlotReport) {
+        let Some(slot) = &mut self.resting_slot else { return };
+        slot.given_up = true;
+        let told = slot_guard::give_up(&slot.connector, report).await;
+        tracing::error!(connector.name = self.name, slot.name = slot.connector.slot, "{told}");
+    }
+}
+
+/// Waits until a slot that rests is to be dropped for what it holds back; for ever where none is.
+pub(super) async fn over_budget(slot: &mut Option<RestingSlot>) -> SlotReport {
+    match slot {
+        Some(slot) if !slot.given_up => slot.guard.exceeded().await,
+        _ => std::future::pending().await,
+    }
+}
