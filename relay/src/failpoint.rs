@@ -9,12 +9,15 @@ use crate::config::{ConfigError, Environment};
 /// Names a step, and after a colon how many times it is passed before the process ends there: `after confirm:30`.
 pub const FAILPOINT: &str = "RELAY_FAILPOINT";
 
-/// Names the rule to break: [`EARLY_ACKNOWLEDGEMENT`].
+/// Names the rule to break: [`EARLY_ACKNOWLEDGEMENT`] or [`NO_POSITION`].
 pub const SABOTAGE: &str = "RELAY_SABOTAGE";
 
 /// Records count as confirmed when they are handed to the producer, so that the acknowledgement runs ahead of Kafka: the
 /// mistake that the chaos test must find.
 pub const EARLY_ACKNOWLEDGEMENT: &str = "early acknowledgement";
+
+/// A Kafka transaction is committed without the position behind its records, so that they are published again.
+pub const NO_POSITION: &str = "no position";
 
 /// A step on an event's way, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +87,7 @@ struct Armed {
 
 static ARMED: OnceLock<Armed> = OnceLock::new();
 static ACKNOWLEDGES_EARLY: AtomicBool = AtomicBool::new(false);
+static STORES_NO_POSITION: AtomicBool = AtomicBool::new(false);
 
 /// Reads what a test asks for, before anything runs.
 ///
@@ -106,6 +110,7 @@ pub fn arm(environment: &Environment) -> Result<(), ConfigError> {
     match asked(SABOTAGE) {
         None => {}
         Some(EARLY_ACKNOWLEDGEMENT) => ACKNOWLEDGES_EARLY.store(true, Ordering::Relaxed),
+        Some(NO_POSITION) => STORES_NO_POSITION.store(true, Ordering::Relaxed),
         Some(_) => return wrong(SABOTAGE, "names no rule"),
     }
     Ok(())
@@ -127,6 +132,11 @@ pub fn reached(step: Step) {
 /// Whether records count as confirmed before Kafka has confirmed them.
 pub(crate) fn acknowledges_early() -> bool {
     cfg!(debug_assertions) && ACKNOWLEDGES_EARLY.load(Ordering::Relaxed)
+}
+
+/// Whether Kafka transactions are committed without a position.
+pub(crate) fn stores_no_position() -> bool {
+    cfg!(debug_assertions) && STORES_NO_POSITION.load(Ordering::Relaxed)
 }
 
 fn parse(value: &str) -> Option<Armed> {
@@ -152,6 +162,15 @@ mod tests {
         for wrong in ["", "after lunch", "after confirm:", "after confirm:0", "after confirm:x"] {
             assert_eq!(read(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn the_kill_test_has_every_step() {
+        let mut tested: Vec<&str> = testbed::chaos::steps().collect();
+        let mut all = Step::ALL.map(Step::name);
+        tested.sort_unstable();
+        all.sort_unstable();
+        assert_eq!(tested, all);
     }
 
     #[test]

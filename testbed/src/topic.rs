@@ -1,6 +1,6 @@
 //! Reading and writing Kafka topics as a test or a curious learner does: everything, from the beginning, as bytes.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -111,6 +111,7 @@ pub async fn read(bootstrap_servers: &str, topic: &str) -> Result<Vec<Record>> {
         let mut reader = Reader::open(&bootstrap_servers, &topic)?;
         let until = Instant::now() + REQUEST_BOUND;
         let mut records = Vec::new();
+        reader.note_ends()?;
         while !reader.is_at_end() {
             let found = reader.next()?;
             if found.is_none() && Instant::now() > until {
@@ -160,6 +161,8 @@ pub struct Reader {
     consumer: BaseConsumer,
     topic: String,
     partitions: usize,
+    /// Of each partition, where it ended when that was looked at: one that grows all the time has no other end.
+    ends: HashMap<i32, i64>,
     at_end: HashSet<i32>,
 }
 
@@ -175,7 +178,8 @@ impl Reader {
             .set("allow.auto.create.topics", "false")
             .set("fetch.wait.max.ms", "50")
             .create()?;
-        Ok(Self { consumer, topic: topic.to_owned(), partitions: 0, at_end: HashSet::new() })
+        let (ends, at_end) = (HashMap::new(), HashSet::new());
+        Ok(Self { consumer, topic: topic.to_owned(), partitions: 0, ends, at_end })
     }
 
     /// The next record, or `None` when there was none just now.
@@ -193,7 +197,10 @@ impl Reader {
             Some(Ok(message)) => {
                 let record = record(&message);
                 drop(message);
-                self.at_end.remove(&record.partition);
+                let end = self.ends.get(&record.partition);
+                if end.is_some_and(|end| record.offset + 1 >= *end) {
+                    self.at_end.insert(record.partition);
+                }
                 Ok(Some(record))
             }
             Some(Err(KafkaError::PartitionEOF(partition))) => {
@@ -208,7 +215,21 @@ impl Reader {
         }
     }
 
-    /// Whether everything that is in the topic has been read. A topic that does not exist has been.
+    fn note_ends(&mut self) -> Result<()> {
+        if self.partitions == 0 && !self.assign()? {
+            return Ok(());
+        }
+        for partition in 0..i32::try_from(self.partitions)? {
+            let (_, end) = self.consumer.fetch_watermarks(&self.topic, partition, REQUEST_BOUND)?;
+            self.ends.insert(partition, end);
+            if end == 0 {
+                self.at_end.insert(partition);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether everything that was in the topic has been read. A topic that does not exist has been.
     fn is_at_end(&mut self) -> bool {
         if self.partitions == 0 {
             return matches!(self.assign(), Ok(false));

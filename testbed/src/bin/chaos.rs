@@ -37,9 +37,17 @@ enum Form {
     /// A second relay takes over from one that is killed or stands still: how long it takes
     Takeover(TakeoverPlan),
     /// Each connection is cut, slowed down, and made to swallow everything
-    Network,
-    /// Everything in its long form: 500 kills, the steps, 20 takeovers, the network
-    All,
+    Network {
+        /// Register the connector with exactly.once.support=required
+        #[arg(long)]
+        exactly_once: bool,
+    },
+    /// Everything in its long form, at least once and exactly once: 500 kills, the steps, 20 takeovers, the network
+    All {
+        /// Where the random numbers of the kills begin
+        #[arg(long)]
+        seed: Option<u64>,
+    },
 }
 
 /// Kills of the long form.
@@ -69,45 +77,69 @@ async fn until_done_or_stopped(arguments: Arguments) -> Result<ExitCode> {
 
 /// Whether the promise was kept.
 async fn run(Arguments { plan, form, json }: Arguments) -> Result<bool> {
-    match form {
-        None => kills(&plan, json).await,
-        Some(Form::Steps { exactly_once }) => steps(exactly_once, json).await,
-        Some(Form::Takeover(plan)) => takeover(&plan, json).await,
-        Some(Form::Network) => network(json).await,
-        Some(Form::All) => {
-            let long = Plan { kills: KILLS_LONG, ..plan };
-            let mut kept = Box::pin(kills(&long, json)).await?;
-            kept &= Box::pin(steps(false, json)).await?;
-            kept &= Box::pin(takeover(&TakeoverPlan::default(), json)).await?;
-            kept &= Box::pin(network(json)).await?;
-            Ok(kept)
-        }
+    let told = match form {
+        None => kills(&plan, json).await?,
+        Some(Form::Steps { exactly_once }) => steps(exactly_once, json).await?,
+        Some(Form::Takeover(plan)) => takeover(&plan, json).await?,
+        Some(Form::Network { exactly_once }) => network(exactly_once, json).await?,
+        Some(Form::All { seed }) => return all(seed, json).await,
+    };
+    Ok(told.kept)
+}
+
+/// What a run came to.
+struct Told {
+    kept: bool,
+    report: Report,
+}
+
+async fn all(seed: Option<u64>, json: bool) -> Result<bool> {
+    let mut told = Vec::new();
+    for exactly_once in [false, true] {
+        let long = Plan { kills: KILLS_LONG, seed, exactly_once, ..Plan::default() };
+        told.push(Box::pin(kills(&long, json)).await?);
+        told.push(Box::pin(steps(exactly_once, json)).await?);
+        let plan = TakeoverPlan { exactly_once, ..TakeoverPlan::default() };
+        told.push(Box::pin(takeover(&plan, json)).await?);
+        told.push(Box::pin(network(exactly_once, json)).await?);
     }
+    let kept = told.iter().all(|one| one.kept);
+    if !json {
+        let reports: Vec<Report> = told.into_iter().map(|one| one.report).collect();
+        writeln!(std::io::stdout(), "{}", Report::line_of_all(&reports))?;
+    }
+    Ok(kept)
 }
 
-async fn kills(plan: &Plan, json: bool) -> Result<bool> {
+async fn kills(plan: &Plan, json: bool) -> Result<Told> {
     let report = Box::pin(chaos::run(plan, say)).await?;
-    tell(&report, &report, Vec::new(), json)
+    tell(&report.clone(), report.violations(), report, Vec::new(), json)
 }
 
-async fn steps(exactly_once: bool, json: bool) -> Result<bool> {
+async fn steps(exactly_once: bool, json: bool) -> Result<Told> {
     let plan = Plan { exactly_once, ..Plan::default() };
     let report = Box::pin(chaos::die_at_each_step(&plan, say)).await?;
-    tell(&report, &report, Vec::new(), json)
+    tell(&report.clone(), report.violations(), report, Vec::new(), json)
 }
 
-async fn takeover(plan: &TakeoverPlan, json: bool) -> Result<bool> {
+async fn takeover(plan: &TakeoverPlan, json: bool) -> Result<Told> {
     let takeovers = Box::pin(chaos::takeover(plan, say)).await?;
-    tell(&takeovers, &takeovers.report, takeovers.lines(), json)
+    let report = takeovers.report.clone();
+    tell(&takeovers, takeovers.violations(), report, takeovers.lines(), json)
 }
 
-async fn network(json: bool) -> Result<bool> {
-    let run = Box::pin(chaos::network(say)).await?;
-    tell(&run, &run.report, run.lines(), json)
+async fn network(exactly_once: bool, json: bool) -> Result<Told> {
+    let run = Box::pin(chaos::network(exactly_once, say)).await?;
+    tell(&run, run.report.violations(), run.report.clone(), run.lines(), json)
 }
 
-fn tell(all: &impl Serialize, report: &Report, lines: Vec<String>, json: bool) -> Result<bool> {
-    let violations = report.violations();
+fn tell(
+    all: &impl Serialize,
+    violations: Vec<String>,
+    report: Report,
+    lines: Vec<String>,
+    json: bool,
+) -> Result<Told> {
     for violation in &violations {
         say(&format!("BROKEN: {violation}"));
     }
@@ -120,7 +152,7 @@ fn tell(all: &impl Serialize, report: &Report, lines: Vec<String>, json: bool) -
         }
         writeln!(output, "{}", report.line())?;
     }
-    Ok(violations.is_empty())
+    Ok(Told { kept: violations.is_empty(), report })
 }
 
 /// Progress goes to standard error, so that standard output holds the result alone.

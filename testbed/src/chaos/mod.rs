@@ -23,7 +23,7 @@ pub use network::{Healed, NetworkRun, network};
 pub use part::Part;
 pub use report::Report;
 pub use sabotage::Sabotage;
-pub use steps::die_at_each_step;
+pub use steps::{die_at_each_step, steps};
 pub use takeover::{TakeoverPlan, Takeovers, takeover};
 
 use load::{Habit, Load};
@@ -52,7 +52,7 @@ pub struct Plan {
     /// Register the connector with exactly.once.support=required: then no event may come twice
     #[arg(long)]
     pub exactly_once: bool,
-    /// Break the promise on purpose: the run must find it and fail
+    /// Break the promise on purpose: the run must find it and fail (no-position: with --exactly-once)
     #[arg(long, value_enum)]
     pub sabotage: Option<Sabotage>,
     /// Keep the folder with data and logs

@@ -124,13 +124,17 @@ impl NetworkRun {
 ///
 /// # Errors
 /// When something does not start, or does not go on within its bound.
-pub async fn network(progress: impl Fn(&str) + Send + Sync + 'static) -> Result<NetworkRun> {
-    let mut stage = Box::pin(Stage::set_with_links(&Plan::default(), progress)).await?;
-    let measured = Box::pin(hurt_each(&mut stage)).await;
+pub async fn network(
+    exactly_once: bool,
+    progress: impl Fn(&str) + Send + Sync + 'static,
+) -> Result<NetworkRun> {
+    let plan = Plan { exactly_once, ..Plan::default() };
+    let mut stage = Box::pin(Stage::set_with_links(&plan, progress)).await?;
+    let measured = Box::pin(hurt_each(exactly_once, &mut stage)).await;
     stage.strike_the_set(measured).await
 }
 
-async fn hurt_each(stage: &mut Stage) -> Result<NetworkRun> {
+async fn hurt_each(exactly_once: bool, stage: &mut Stage) -> Result<NetworkRun> {
     let began = Instant::now();
     stage.shorten_wal_sender_timeout(WAL_SENDER_TIMEOUT).await?;
     let load = Load::begin(stage.flow.order_service.url(), 0, Habit::OrderAndChange)?;
@@ -149,7 +153,6 @@ async fn hurt_each(stage: &mut Stage) -> Result<NetworkRun> {
     let seconds = began.elapsed().as_secs_f64();
     // A relay that gives up a connection reads again what it had not acknowledged.
     let kills_with_repeats = healed.len();
-    let exactly_once = false;
     let report = Report { counts, kills: 0, kills_with_repeats, seed: 0, exactly_once, seconds };
     Ok(NetworkRun { healed, report })
 }

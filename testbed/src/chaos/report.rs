@@ -21,6 +21,9 @@ pub struct Report {
     pub seconds: f64,
 }
 
+/// A relay acknowledges ten times a second what was confirmed: what may come again after one kill is much less.
+const REPEATS_PER_KILL_MAX: usize = 100;
+
 impl Report {
     /// What was broken of the promise, in words; empty when it was kept.
     #[must_use]
@@ -46,11 +49,41 @@ impl Report {
                 "an event has {copies_max} records, after {} kills that can repeat one",
                 self.kills_with_repeats
             ));
+        } else if counts.duplicated > REPEATS_PER_KILL_MAX * self.kills_with_repeats {
+            found.push(format!(
+                "{} records came again, after {} kills that can repeat some",
+                counts.duplicated, self.kills_with_repeats
+            ));
         }
         if counts.committed == 0 {
             found.push("nothing was committed, so nothing was shown".to_owned());
         }
         found
+    }
+
+    /// The figures of several runs on one line.
+    #[must_use]
+    pub fn line_of_all(reports: &[Self]) -> String {
+        let sum = |figure: fn(&Self) -> usize| reports.iter().map(figure).sum::<usize>();
+        let once = |report: &Self| usize::from(report.exactly_once) * report.counts.duplicated;
+        format!(
+            "all {} runs: committed {}, delivered {}, lost {}, duplicated {} (exactly once {}), reordered {}, unknown {}; \
+             orders {}, shipped {}, shipped again {}, handled again {}; kills {}, {:.0} s",
+            reports.len(),
+            sum(|report| report.counts.committed),
+            sum(|report| report.counts.delivered),
+            sum(|report| report.counts.lost),
+            sum(|report| report.counts.duplicated),
+            sum(once),
+            sum(|report| report.counts.reordered),
+            sum(|report| report.counts.unknown),
+            sum(|report| report.counts.orders),
+            sum(|report| report.counts.shipped),
+            sum(|report| report.counts.shipped_again),
+            sum(|report| report.counts.handled_again),
+            sum(|report| report.kills),
+            reports.iter().map(|report| report.seconds).sum::<f64>(),
+        )
     }
 
     /// All figures on one line, the last that a run prints.
@@ -104,10 +137,26 @@ mod tests {
             Counts { shipped_again: 1, ..good() },
             Counts { handled_again: 1, ..good() },
             Counts { copies_max: 3, ..good() },
+            Counts { duplicated: 101, ..good() },
             Counts::default(),
         ] {
             assert_eq!(report(broken.clone(), false).violations().len(), 1, "{broken:?}");
         }
+    }
+
+    #[test]
+    fn the_last_line_has_the_figures_in_their_order() {
+        let counts = Counts { duplicated: 3, ..good() };
+        let (at_least, once) = (report(counts, false), report(good(), true));
+        assert!(
+            at_least
+                .line()
+                .starts_with("committed 2, delivered 2, lost 0, duplicated 3, reordered 0, ")
+        );
+        let all = Report::line_of_all(&[at_least, once]);
+        let expected = "all 2 runs: committed 4, delivered 4, lost 0, duplicated 3 (exactly once 0), reordered 0, ";
+        assert!(all.starts_with(expected), "{all}");
+        assert!(all.ends_with("kills 10, 2 s"), "{all}");
     }
 
     #[test]

@@ -27,11 +27,16 @@ const ACKNOWLEDGED_BOUND: Duration = Duration::from_secs(30);
 /// Ends the relay when Kafka has confirmed records for the thirtieth time, before it acknowledges them.
 const END_AFTER_CONFIRM: &str = "after confirm:30";
 
+/// Ends the relay behind a commit that PostgreSQL has not heard of.
+const END_AFTER_COMMIT: &str = "after commit:30";
+
 /// Which rule is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Sabotage {
     /// The relay acknowledges to PostgreSQL before Kafka has confirmed: events get lost
     EarlyAcknowledgement,
+    /// Kafka transactions are committed without the position: events come twice, with exactly once as well
+    NoPosition,
     /// The shipment database takes an event and a shipment twice: what comes again is shipped again
     NoDedup,
 }
@@ -42,6 +47,10 @@ impl Sabotage {
         match self {
             Self::EarlyAcknowledgement => {
                 flow.relay.set_variable("RELAY_SABOTAGE", "early acknowledgement");
+            }
+            Self::NoPosition => {
+                flow.relay.set_variable("RELAY_SABOTAGE", "no position");
+                flow.relay.set_variable("RELAY_FAILPOINT", END_AFTER_COMMIT);
             }
             Self::NoDedup => {
                 // What decides about an event that comes again is the insert, and what decides about the insert is the key.
@@ -74,11 +83,11 @@ impl Sabotage {
                 stage.flow.relay.kill().await;
                 stage.flow.servers.kafka.signal(Signal::CONT);
             }
-            Self::NoDedup => {
+            Self::NoDedup | Self::NoPosition => {
                 let program = stage.flow.relay.program().context("the relay is not running")?;
                 let ended = async || Ok(program.exit_status());
-                eventually("end of the relay after a confirmation", STEP_BOUND, ended).await?;
-                stage.say("the relay has died with confirmed events that it had not acknowledged");
+                eventually("end of the relay", STEP_BOUND, ended).await.context(program.tail())?;
+                stage.say("the relay has died with events in Kafka that it had not acknowledged");
                 stage.flow.relay.set_variable("RELAY_FAILPOINT", "");
             }
         }

@@ -38,6 +38,11 @@ const OFFSET_FLUSH_INTERVAL_MS: &str = "200";
 /// Events handled between two deaths.
 const LULL: u64 = 10;
 
+/// The names of all steps at which a run ends the relay, in one mode of delivery or the other.
+pub fn steps() -> impl Iterator<Item = &'static str> {
+    STEPS.into_iter().chain(STEPS_AT_LEAST_ONCE).chain(STEPS_EXACTLY_ONCE)
+}
+
 /// Runs the flow under load; the relay ends itself at each step, twice.
 ///
 /// # Errors
