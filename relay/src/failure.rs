@@ -186,6 +186,15 @@ mod tests {
     }
 
     #[test]
+    fn a_refused_record_is_tried_again_after_kafka_connect_s_delays() {
+        let delay =
+            |attempt, max_ms| retry_delay(attempt, Duration::from_millis(max_ms)).as_millis();
+        assert_eq!([1, 2, 3, 4].map(|attempt| delay(attempt, 60_000)), [300, 600, 1_200, 2_400]);
+        assert_eq!([1, 2, 3, 30].map(|attempt| delay(attempt, 1_000)), [300, 600, 1_000, 1_000]);
+        assert_eq!(delay(u32::MAX, 100), 100);
+    }
+
+    #[test]
     fn delays_grow_to_their_limit_and_spread() {
         let delays: Vec<Duration> =
             (1..=8).map(|attempt| backoff(attempt, BACKOFF_MAX, 0)).collect();

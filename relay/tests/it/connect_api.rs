@@ -112,6 +112,10 @@ async fn passwords_are_masked_and_a_mask_that_comes_back_keeps_them() -> Result<
     edited["poll.interval.ms"] = json!("100");
     assert_eq!(worker.call("PUT", path, Some(&edited)).await?.0, 200);
     worker.states("masked", "RUNNING", Some("RUNNING")).await?;
+    let patch = json!({"database.password": JSON_MASK, "poll.interval.ms": "200"});
+    let (status, patched) = worker.call("PATCH", path, Some(&patch)).await?;
+    assert_eq!((status, &patched["config"]["poll.interval.ms"]), (200, &json!("200")), "{patched}");
+    worker.states("masked", "RUNNING", Some("RUNNING")).await?;
     let mut unknown = edited.clone();
     unknown["name"] = json!("other");
     let (status, refused) = worker.call("PUT", "/connectors/other/config", Some(&unknown)).await?;

@@ -117,7 +117,9 @@ async fn only_who_shows_a_credential_may_call_and_probes_stay_open() -> Result<(
     assert_eq!(status(&answer(&worker, "GET /health/ready HTTP/1.1").await?), "503");
     let http = reqwest::Client::new();
     let get = |path: &str| http.get(format!("http://{}{path}", worker.address)).timeout(DEADLINE);
-    for path in ["/", "/connectors", "/connectors/x/config", "/nowhere", "/admin/loggers"] {
+    let closed =
+        ["/", "/connectors", "/connectors/x/config", "/nowhere", "/admin/loggers", "/metrics"];
+    for path in closed {
         let refused = get(path).send().await?;
         assert_eq!(refused.status().as_u16(), 401, "{path}");
         let asked: Vec<_> = refused.headers().get_all("www-authenticate").iter().collect();

@@ -1,7 +1,8 @@
 //! Records that Kafka refuses for their size: tried again, kept as dead letters, or the end of the task; never
 //! overtaken.
 
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rdkafka::ClientConfig;
@@ -11,7 +12,7 @@ use rdkafka::admin::{
 use rdkafka::client::DefaultClientContext;
 use relay::task::TaskState;
 use serde_json::Value;
-use testbed::{servers, topic, unique_name};
+use testbed::{eventually, servers, topic, unique_name};
 
 use crate::outbox::{DEADLINE, Outbox, running, trace_of_failure};
 
@@ -156,6 +157,12 @@ async fn a_record_that_kafka_refuses_is_tried_again_for_as_long_as_the_options_s
     small.emit("1", 1..2, TOO_LARGE).await?;
     small.emit("1", 2..10, 10).await?;
     assert_eq!(small.published("1", 1).await?, [0]);
+    let tried_again = || async {
+        let retries = task.health().errors().retries.load(Ordering::Relaxed);
+        Ok((retries >= 3).then_some(()))
+    };
+    eventually("three retries", DEADLINE, tried_again).await?;
+    assert_eq!(task.state(), TaskState::Running);
     let held = small.outbox.wal_end().await?;
     small.take_more().await?;
     assert_eq!(small.published("1", 10).await?, (0..10).collect::<Vec<u64>>());
@@ -170,9 +177,14 @@ async fn a_record_that_kafka_refuses_stops_the_task_where_nothing_else_was_asked
     let mut small = Small::new().await?.with("errors.retry.timeout", "700");
     let task = small.outbox.start_to_test_kafka().await?;
     running(&task).await?;
+    let begun = Instant::now();
     small.emit("1", 0..1, TOO_LARGE).await?;
     small.emit("1", 1..10, 10).await?;
     let trace = trace_of_failure(&task).await?;
+    assert!(begun.elapsed() >= Duration::from_millis(700), "{:?}", begun.elapsed());
+    // After 300 ms, and once more after 600: then the time is over.
+    let retries = task.health().errors().retries.load(Ordering::Relaxed);
+    assert!((1..=2).contains(&retries), "{retries}");
     assert!(trace.contains("max.message.bytes") && trace.contains(&small.topic), "{trace}");
     let stored = topic::read(servers().await?.bootstrap_servers(), &small.topic).await?;
     if let Some(overtaking) = stored.first() {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use sqlx::{Connection, PgConnection};
+use testbed::proxy::{Network, Proxy};
 use testbed::server::{Kafka, Options, RunFolder};
 use testbed::{PostgresDatabase, Settings, eventually, servers, unique_name};
 
@@ -128,20 +129,55 @@ async fn a_stop_in_mid_snapshot_ends_in_time_and_the_next_start_publishes_every_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_under_load_drains_so_that_nothing_is_lost_or_repeated() -> Result<()> {
-    let flow = Flow::new(servers().await?.bootstrap_servers(), &[]).await?;
-    let worker = flow.streaming().await?;
-    let emitter = flow.events.emit_from(1);
-    flow.arrived(50).await?;
-    let output = stop(&worker).await?;
-    ensure!(output.contains("drained_records="), "{output}");
-    ensure!(output.contains("left_records=0"), "{output}");
-    ensure!(output.contains("task drained and stopped"), "{output}");
-    let worker = flow.start(&[])?;
-    worker.states(NAME, "RUNNING", Some("RUNNING")).await?;
-    let last = emitter.stop().await?;
-    let all = flow.events.delivered(last).await?;
-    assert_eq!(all.len(), usize::try_from(last)?, "each once");
-    stop(&worker).await?;
+    // With `interval` a stop comes while a Kafka transaction is open.
+    let once = ("exactly.once.support", "required");
+    let interval =
+        [once, ("transaction.boundary", "interval"), ("transaction.boundary.interval.ms", "1000")];
+    for options in [&[][..], &[once], &[once, ("transaction.boundary", "connector")], &interval] {
+        let flow = Flow::new(servers().await?.bootstrap_servers(), options).await?;
+        let worker = flow.streaming().await?;
+        let emitter = flow.events.emit_from(1);
+        flow.arrived(50).await?;
+        let output = stop(&worker).await?;
+        ensure!(output.contains("drained_records="), "{output}");
+        ensure!(output.contains("left_records=0"), "{output}");
+        ensure!(output.contains("task drained and stopped"), "{output}");
+        let worker = flow.start(&[])?;
+        worker.states(NAME, "RUNNING", Some("RUNNING")).await?;
+        let last = emitter.stop().await?;
+        let all = flow.events.delivered(last).await?;
+        assert_eq!(all.len(), usize::try_from(last)?, "each once: {options:?}");
+        stop(&worker).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_in_the_middle_of_a_large_transaction_loses_nothing() -> Result<()> {
+    const ROWS: u32 = 20_000;
+    for support in ["requested", "required"] {
+        let options = [("exactly.once.support", support)];
+        let flow = Flow::new(servers().await?.bootstrap_servers(), &options).await?;
+        // The transaction takes longer to come than a stop may take to drain.
+        let network = Proxy::to(flow.database.port).await?;
+        let (host, port) = (&flow.database.host, flow.database.port);
+        let via = format!("{host}:{port}=127.0.0.1:{}", network.port());
+        let worker = flow.start(&[("RELAY_CONNECT_TO", &via)])?;
+        flow.register(&worker).await?;
+        worker.states(NAME, "RUNNING", Some("RUNNING")).await?;
+        network.set(Network::Drip(1024));
+        flow.events.keep(1, ROWS).await?;
+        flow.arrived(1).await?;
+        stop(&worker).await?;
+        let so_far = flow.events.arrived().await?.len();
+        let worker = flow.start(&[])?;
+        let all = flow.events.delivered(ROWS).await?;
+        ensure!(so_far < usize::try_from(ROWS)?, "{support}: too late, {so_far} were there");
+        if support == "required" {
+            assert_eq!(all.len(), usize::try_from(ROWS)?, "each once");
+        }
+        stop(&worker).await?;
+    }
     Ok(())
 }
 
