@@ -17,6 +17,8 @@ RUN mkdir /openssl && ln -s "/usr/lib/$(gcc -dumpmachine)" /openssl/lib && ln -s
 # Dependencies first, in a layer of their own that only changes with a manifest or the lock file: every crate of the
 # workspace is an empty one here. Cargo must forget those before the real sources arrive, because it compares file
 # times and a checkout may be older than this layer.
+# The settings of cargo hold what librdkafka's configure script has to be told.
+COPY .cargo .cargo
 COPY Cargo.toml Cargo.lock ./
 COPY order-service/Cargo.toml order-service/
 COPY relay/Cargo.toml relay/
