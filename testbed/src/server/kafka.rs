@@ -49,6 +49,8 @@ pub struct Kafka {
     java: PathBuf,
     jars: PathBuf,
     archive: Option<PathBuf>,
+    /// More for Java's command line.
+    options: Vec<OsString>,
     folder: RunFolder,
     home: PathBuf,
     bootstrap_servers: String,
@@ -140,7 +142,9 @@ impl Kafka {
         let folder = folder.clone();
         let bootstrap_servers = format!("127.0.0.1:{}", options.port);
         let life = Life::new("Kafka", log);
-        let mut server = Self { java, jars, archive, folder, home, bootstrap_servers, life };
+        let options = security.map(|security| security.java_options(&home)).unwrap_or_default();
+        let mut server =
+            Self { java, jars, archive, options, folder, home, bootstrap_servers, life };
         server.restart().await?;
         Ok(server)
     }
@@ -158,6 +162,7 @@ impl Kafka {
             arguments.push("-Xshare:auto".into());
             arguments.push("-Xlog:disable".into());
         }
+        arguments.extend_from_slice(&self.options);
         arguments.extend(class_path(&self.jars));
         arguments.push("kafka.Kafka".into());
         arguments.push(self.home.join("server.properties").into());

@@ -1,11 +1,13 @@
 //! A Kafka broker with locked doors: TLS and SASL listeners beside the open one that the testbed itself uses.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 
+use super::identity_provider::{IdentityProvider, Trusted};
 use super::tls::Identity;
 use crate::config::Settings;
 use crate::fetch::java;
@@ -21,6 +23,8 @@ pub struct KafkaSecurity {
     pub password: String,
     /// Certificates of clients that are trusted beside those of the authority, PEM.
     trusted: String,
+    /// Whose tokens open the doors with a login, too.
+    tokens: Option<Trusted>,
     ports: Ports,
 }
 
@@ -37,7 +41,7 @@ impl KafkaSecurity {
     pub fn new(identity: Identity, user: &str, password: &str) -> Self {
         let ports = Ports { sasl_ssl: free_port(), sasl_plaintext: free_port(), ssl: free_port() };
         let (user, password) = (user.to_owned(), password.to_owned());
-        Self { identity, user, password, trusted: String::new(), ports }
+        Self { identity, user, password, trusted: String::new(), tokens: None, ports }
     }
 
     /// Lets a client in that has this certificate (PEM).
@@ -47,7 +51,14 @@ impl KafkaSecurity {
         self
     }
 
-    /// `localhost:port` of TLS with SASL: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.
+    /// Lets clients in that show a token of this provider (OAUTHBEARER), for as long as the token is good.
+    #[must_use]
+    pub fn trust_tokens(mut self, provider: &IdentityProvider) -> Self {
+        self.tokens = Some(provider.trusted());
+        self
+    }
+
+    /// `localhost:port` of TLS with SASL: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512, OAUTHBEARER where tokens are trusted.
     #[must_use]
     pub fn sasl_ssl(&self) -> String {
         format!("localhost:{}", self.ports.sasl_ssl)
@@ -99,7 +110,21 @@ impl KafkaSecurity {
                 writeln!(text, "{name}={MODULES}.{module};")?;
             }
         }
+        if let Some(tokens) = &self.tokens {
+            text.push_str(&accept_tokens(tokens, folder)?);
+        }
         Ok(text)
+    }
+
+    /// Options of the broker's Java: it reads keys for tokens from nowhere that it is not told.
+    pub(super) fn java_options(&self, folder: &Path) -> Vec<OsString> {
+        let Some(_) = self.tokens else { return Vec::new() };
+        let keys = folder.join(TOKEN_KEYS);
+        let allowed = "-Dorg.apache.kafka.sasl.oauthbearer.allowed";
+        vec![
+            format!("{allowed}.urls=file://{}", keys.display()).into(),
+            format!("{allowed}.files={}", keys.display()).into(),
+        ]
     }
 
     /// Arguments with which the storage tool writes the SCRAM credentials.
@@ -110,6 +135,33 @@ impl KafkaSecurity {
         };
         ["SCRAM-SHA-256", "SCRAM-SHA-512"].into_iter().flat_map(add).collect()
     }
+}
+
+const TOKEN_KEYS: &str = "token-keys.json";
+
+/// The broker's own validator of tokens, with the keys in a file.
+fn accept_tokens(tokens: &Trusted, folder: &Path) -> Result<String> {
+    const PACKAGE: &str = "org.apache.kafka.common.security.oauthbearer";
+    let keys = folder.join(TOKEN_KEYS);
+    std::fs::write(&keys, &tokens.keys)?;
+    let keys = keys.display();
+    let Trusted { issuer, audience, .. } = tokens;
+    // Of two lines of one name the later counts.
+    let mut text =
+        "sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER\n".to_owned();
+    for listener in ["sasl_ssl", "sasl_plaintext"] {
+        let name = format!("listener.name.{listener}.oauthbearer");
+        writeln!(
+            text,
+            "{name}.sasl.jaas.config={PACKAGE}.OAuthBearerLoginModule required;\n\
+             {name}.sasl.server.callback.handler.class={PACKAGE}.OAuthBearerValidatorCallbackHandler\n\
+             {name}.sasl.oauthbearer.jwks.endpoint.url=file://{keys}\n\
+             {name}.sasl.oauthbearer.expected.issuer={issuer}\n\
+             {name}.sasl.oauthbearer.expected.audience={audience}\n\
+             {name}.connections.max.reauth.ms=3600000"
+        )?;
+    }
+    Ok(text)
 }
 
 /// Makes a PKCS#12 keystore with a key and its own certificate, as Java's keytool does. Returns its path and the

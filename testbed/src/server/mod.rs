@@ -1,6 +1,7 @@
 //! The real servers: found or fetched, prepared in a data folder of their own, started, stopped, killed, started again.
 
 mod connect;
+mod identity_provider;
 mod kafka;
 mod kafka_listeners;
 mod kafka_security;
@@ -22,6 +23,7 @@ pub use crate::fetch::Progress;
 use crate::guard::User;
 use crate::name::free_port;
 pub use connect::{Connect, ConnectOptions};
+pub use identity_provider::{IdentityProvider, TokenClient};
 pub use kafka::Kafka;
 pub use kafka_listeners::Listener;
 pub use kafka_security::{KafkaSecurity, client_keystore};
