@@ -2,6 +2,7 @@
 //! or is refused with the property's name and what to do. Pure: it reads no file.
 
 mod jaas;
+mod tokens;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -58,7 +59,7 @@ const PROTOCOLS: &str = "ssl.enabled.protocols";
 /// Whether [`translate`] looks after a property.
 #[must_use]
 pub fn is_security(property: &str) -> bool {
-    ["security.", "sasl.", "ssl.", "enable.ssl.", "enable.sasl."]
+    ["security.", "sasl.", "ssl.", "https.", "enable.ssl.", "enable.sasl."]
         .iter()
         .any(|prefix| property.starts_with(prefix))
 }
@@ -142,7 +143,7 @@ fn log_in(properties: &mut Properties, is_asked_for: bool) -> Result<(), Propert
     let jaas = properties.remove("sasl.jaas.config");
     if !is_asked_for {
         // Without SASL nobody asks for them.
-        properties.retain(|name, _| !name.starts_with("sasl."));
+        properties.retain(|name, _| !name.starts_with("sasl.") && !tokens::is_of_tokens(name));
         return Ok(());
     }
     let mechanism = properties.remove("sasl.mechanisms").or(properties.remove(MECHANISM));
@@ -153,20 +154,17 @@ fn log_in(properties: &mut Properties, is_asked_for: bool) -> Result<(), Propert
     let login = login.map_err(|problem| refuse("sasl.jaas.config", problem))?;
     match mechanism.as_str() {
         "PLAIN" | "SCRAM-SHA-256" | "SCRAM-SHA-512" => {
-            properties.retain(|name, _| !name.starts_with("sasl.oauthbearer."));
+            properties.retain(|name, _| !tokens::is_of_tokens(name));
             password(properties, login)
         }
-        "OAUTHBEARER" => Err(refuse(
-            MECHANISM,
-            "the relay has no tokens (OAUTHBEARER); use SCRAM-SHA-512 or a client certificate",
-        )),
+        "OAUTHBEARER" => tokens::fetch(properties, login),
         "GSSAPI" => Err(refuse(
             MECHANISM,
-            "Kerberos (GSSAPI, Java's default) is not supported; set it to PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512",
+            "Kerberos (GSSAPI, Java's default) is not supported; set it to PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER",
         )),
         other => Err(refuse(
             MECHANISM,
-            format!("{other}: the relay has PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512"),
+            format!("{other}: the relay has PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 and OAUTHBEARER"),
         )),
     }
 }

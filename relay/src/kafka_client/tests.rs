@@ -10,17 +10,17 @@ fn properties(given: &[(&str, &str)]) -> Properties {
 }
 
 /// What librdkafka gets, as text.
-fn told(given: &[(&str, &str)]) -> BTreeMap<String, String> {
+pub(super) fn told(given: &[(&str, &str)]) -> BTreeMap<String, String> {
     let translated = translate(&properties(given)).unwrap();
     translated.into_iter().map(|(name, value)| (name, value.expose().to_owned())).collect()
 }
 
-fn check(given: &[(&str, &str)], expected: &[(&str, &str)]) {
+pub(super) fn check(given: &[(&str, &str)], expected: &[(&str, &str)]) {
     let text = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
     assert_eq!(told(given), expected.iter().map(text).collect(), "{given:?}");
 }
 
-fn refused(given: &[(&str, &str)]) -> String {
+pub(super) fn refused(given: &[(&str, &str)]) -> String {
     let error = translate(&properties(given)).unwrap_err();
     assert!(!format!("{error:?}").contains("hush"), "{error}");
     error.property
@@ -127,7 +127,7 @@ fn what_cannot_be_honoured_is_refused_by_name() {
             &[sasl, plain, ("sasl.jaas.config", "x.Krb5LoginModule required password=\"hush\";")],
             "sasl.jaas.config",
         ),
-        (&[sasl, token, ("sasl.jaas.config", SCRAM)], "sasl.mechanism"),
+        (&[sasl, token, ("sasl.jaas.config", SCRAM)], "sasl.jaas.config"),
         (&[ssl, ("ssl.truststore.location", "/t.jks")], "ssl.truststore.location"),
         (&[ssl, ("ssl.truststore.location", "/t.p12")], "ssl.truststore.location"),
         (&[ssl, ("ssl.keystore.location", "/k.jks")], "ssl.keystore.location"),
