@@ -2,13 +2,16 @@
 
 use std::fs;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use sqlx::{Connection as _, MySqlConnection};
-use testbed::server::{Authority, Kafka, KafkaSecurity, MySql, Options, RunFolder};
-use testbed::{Settings, unique_name};
+use testbed::server::{
+    Authority, IdentityProvider, Kafka, KafkaSecurity, MySql, Options, RunFolder, TokenClient,
+};
+use testbed::{Settings, eventually, unique_name};
 
-use super::fixture::{Record, Service, World};
+use super::fixture::{Record, SOON, Service, World};
 
 #[tokio::test]
 async fn a_service_makes_shipments_behind_tls_and_logins_and_shows_no_secret() -> Result<()> {
@@ -82,12 +85,76 @@ async fn a_service_makes_shipments_behind_tls_and_logins_and_shows_no_secret() -
         service.program.terminate().await?;
     }
     for service in [&service, &plain, &unknown] {
-        shows_none_of(service, [&security.password, &mistake, &world.mysql.password])?;
+        shows_none_of(service, &[&security.password, &mistake, &world.mysql.password])?;
     }
     Ok(())
 }
 
-fn shows_none_of(service: &Service, secrets: [&str; 3]) -> Result<()> {
+#[tokio::test]
+async fn a_service_comes_in_with_tokens_and_fetches_new_ones_while_it_runs() -> Result<()> {
+    let settings = Settings::read();
+    let folder = RunFolder::create(&settings, false)?;
+    let quiet = Arc::new(|_: &str| {}) as _;
+    let authority = Authority::new()?;
+    let identity = authority.issue("localhost", &["localhost"])?;
+    let ca = folder.path().join("ca.pem");
+    fs::write(&ca, authority.certificate())?;
+    let ca = ca.to_str().context("a path")?;
+    // Short, so that the test sees the next one.
+    let client = TokenClient::new(Duration::from_secs(10));
+    let provider = IdentityProvider::start(client, Some(&identity)).await?;
+    let security = KafkaSecurity::new(identity, "shipments", &unique_name("pw"));
+    let security = security.trust_tokens(&provider);
+    let options = Options::for_tests();
+    let kafka = Kafka::start_with(&settings, &folder, options, Some(&security), &quiet).await?;
+    let world = World::on(kafka.bootstrap_servers()).await?;
+    let TokenClient { id, secret, .. } = provider.client();
+    let with = |secret: &str| {
+        let mut variables = world.variables();
+        variables[1].1 = security.sasl_ssl();
+        variables.extend([
+            ("KAFKA_SECURITY_PROTOCOL", "SASL_SSL".to_owned()),
+            ("KAFKA_SSL_CA_LOCATION", ca.to_owned()),
+            ("KAFKA_SASL_MECHANISM", "OAUTHBEARER".to_owned()),
+            ("KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL", provider.token_url()),
+            ("KAFKA_SASL_OAUTHBEARER_CLIENT_ID", id.clone()),
+            ("KAFKA_SASL_OAUTHBEARER_CLIENT_SECRET", secret.to_owned()),
+            ("KAFKA_SASL_OAUTHBEARER_SCOPE", "orders shipments".to_owned()),
+            ("KAFKA_HTTPS_CA_LOCATION", ca.to_owned()),
+            ("RUST_LOG", "debug".to_owned()),
+        ]);
+        variables
+    };
+    let service = Service::start(&with(secret))?;
+    service.ready().await?;
+    world.send(&Record::order_created(7)).await?;
+    assert_eq!(world.shipments(1).await?, [7]);
+    // The broker lets nobody stay longer than the token is good. Each client has one of its own.
+    let first = provider.issued();
+    let renewed = || async { Ok((provider.issued() >= 2 * first).then_some(())) };
+    eventually("the next tokens", SOON, renewed).await?;
+    world.send(&Record::order_created(8)).await?;
+    assert_eq!(world.shipments(2).await?, [7, 8]);
+    let mut poison = Record::order_created(9);
+    poison.value = Some(b"no json".to_vec());
+    world.send(&poison).await?;
+    world.dead_letters(1).await?;
+    service.program.terminate().await?;
+    assert!(provider.scopes().iter().all(|scope| scope == "orders shipments"));
+
+    let mistake = unique_name("mistake");
+    let shut = Service::start(&with(&mistake))?;
+    // As a field, unlike in librdkafka's own lines.
+    let line = shut.says("error=\"Failed to acquire SASL OAUTHBEARER token").await?;
+    ensure!(line.contains("Waiting for Kafka") && line.contains("invalid_client"), "{line}");
+    shut.program.terminate().await?;
+    for service in [&service, &shut] {
+        shows_none_of(service, &[secret, &mistake])?;
+    }
+    Ok(())
+}
+
+fn shows_none_of(service: &Service, secrets: &[&str]) -> Result<()> {
     let told = service.program.output().join("\n");
     for secret in secrets {
         ensure!(!told.contains(secret), "the log shows a secret");
