@@ -93,6 +93,7 @@ fn connector(database: &testbed::PostgresDatabase, password: &str, secret: &str)
             &format!("x.plain.PlainLoginModule required username=\"u\" password=\"{secret}\";"),
         ),
         ("producer.override.ssl.key.password", secret),
+        ("producer.override.sasl.oauthbearer.client.credentials.client.secret", secret),
         ("value.converter.basic.auth.user.info", &format!("u:{secret}")),
         ("some.unknown.client.secret", secret),
     ] {
@@ -296,14 +297,48 @@ async fn mistakes(
             "RELAY_REST_USERS_FILE",
         ),
     ] {
-        let heard = Heard::start(name, &env)?;
-        heard.program.line(said, DEADLINE).await.with_context(|| format!("{name}: {said}"))?;
-        // Those that cannot start have ended; those that wait are ended.
-        if heard.program.wait(Duration::from_secs(1)).await.is_err() {
-            heard.program.terminate().await?;
-        }
-        let told = heard.program.output().join("\n");
-        ensure!(!told.contains(mistake), "{name} shows a secret: {told}");
+        complains(name, &env, said, mistake).await?;
     }
+    mistakes_with_tokens(kafka, &mysql.url(), mistake).await
+}
+
+/// The same of programs that would fetch tokens, but are not told where.
+async fn mistakes_with_tokens(kafka: &str, mysql: &str, mistake: &str) -> Result<()> {
+    let jaas = format!(
+        "x.oauthbearer.OAuthBearerLoginModule required clientId=\"u\" clientSecret=\"{mistake}\";"
+    );
+    let relay = [
+        ("BOOTSTRAP_SERVERS", kafka),
+        ("CONNECT_SECURITY_PROTOCOL", "SASL_PLAINTEXT"),
+        ("CONNECT_SASL_MECHANISM", "OAUTHBEARER"),
+        ("CONNECT_SASL_JAAS_CONFIG", &*jaas),
+    ];
+    complains("relay", &relay, "CONNECT_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL", mistake).await?;
+    let shipments = [
+        ("DATABASE_URL", mysql),
+        ("BOOTSTRAP_SERVERS", kafka),
+        ("KAFKA_SECURITY_PROTOCOL", "SASL_PLAINTEXT"),
+        ("KAFKA_SASL_MECHANISM", "OAUTHBEARER"),
+        ("KAFKA_SASL_OAUTHBEARER_CLIENT_SECRET", mistake),
+    ];
+    let said = "KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL";
+    complains("shipment-service", &shipments, said, mistake).await
+}
+
+/// Starts a program with a mistake, and waits until it says what is wrong.
+async fn complains(
+    name: &'static str,
+    env: &[(&str, &str)],
+    said: &str,
+    mistake: &str,
+) -> Result<()> {
+    let heard = Heard::start(name, env)?;
+    heard.program.line(said, DEADLINE).await.with_context(|| format!("{name}: {said}"))?;
+    // Those that cannot start have ended; those that wait are ended.
+    if heard.program.wait(Duration::from_secs(1)).await.is_err() {
+        heard.program.terminate().await?;
+    }
+    let told = heard.program.output().join("\n");
+    ensure!(!told.contains(mistake), "{name} shows a secret: {told}");
     Ok(())
 }
