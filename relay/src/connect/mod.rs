@@ -13,6 +13,7 @@ mod log_levels;
 mod metrics;
 mod offsets;
 mod plugins;
+mod properties_file;
 mod readiness;
 mod references;
 mod registered;
@@ -49,6 +50,7 @@ pub async fn run(
     log_levels: LogLevels,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
+    references::check(&worker)?;
     let requests = registered::load(&worker)?;
     let access = rest::access::Access::load(&worker.rest)?;
     let tls = worker.rest.tls.as_ref().map(rest::tls::acceptor).transpose()?;

@@ -6,8 +6,11 @@
 use std::collections::BTreeMap;
 use std::path::{Component, Path};
 
+use regex::Regex;
+
+use super::properties_file;
 use super::storage::Properties;
-use crate::config::{Environment, WorkerConfig};
+use crate::config::{ConfigError, Environment, WorkerConfig};
 
 /// A properties file with secrets is small; a larger one is a mistake.
 const FILE_MAX_BYTES: u64 = 1024 * 1024;
@@ -20,31 +23,85 @@ enum Kind {
     Dir,
 }
 
+/// What a provider may give away.
+#[derive(Debug)]
+enum Limit {
+    None,
+    /// `allowed.paths` of `file` and `dir`.
+    Paths(Vec<String>),
+    /// `allowlist.pattern` of `env`, for whole names.
+    Names(Regex),
+}
+
 /// The providers of a worker, by the name they are used under.
 #[derive(Debug)]
 pub(super) struct Providers<'a> {
-    providers: BTreeMap<String, (Kind, Option<Vec<String>>)>,
+    providers: BTreeMap<String, (Kind, Limit)>,
     environment: &'a Environment,
+}
+
+/// Whether the worker's providers are ones that the relay has: what another one would have replaced would go out as it
+/// is written.
+///
+/// # Errors
+/// The property that names another one, or a pattern that cannot be read.
+pub(super) fn check(worker: &WorkerConfig) -> Result<(), ConfigError> {
+    for name in names(worker) {
+        let variable = format!("config.providers.{name}.class");
+        let class = worker.properties.get(&variable);
+        if kind(class.unwrap_or(&name)).is_none() {
+            let problem = format!(
+                "{}: the relay has FileConfigProvider, DirectoryConfigProvider and EnvVarConfigProvider of Kafka",
+                class.map_or_else(|| "not set".to_owned(), str::to_owned)
+            );
+            return Err(ConfigError { variable, problem });
+        }
+        let variable = format!("config.providers.{name}.{NAMES_PATTERN}");
+        if let Some(pattern) = worker.properties.get(&variable)
+            && let Err(error) = whole(pattern)
+        {
+            let problem = format!("it is no regular expression: {error}");
+            return Err(ConfigError { variable, problem });
+        }
+    }
+    Ok(())
+}
+
+const NAMES_PATTERN: &str = "param.allowlist.pattern";
+
+fn names(worker: &WorkerConfig) -> Vec<String> {
+    let names = worker.properties.get("config.providers").unwrap_or("file,env,dir");
+    let names = names.split(',').map(str::trim).filter(|name| !name.is_empty());
+    names.map(str::to_owned).collect()
+}
+
+/// As Java matches: the whole text.
+fn whole(pattern: &str) -> Result<Regex, regex::Error> {
+    Regex::new(&format!("^(?:{pattern})$"))
 }
 
 impl<'a> Providers<'a> {
     pub(super) fn new(worker: &'a WorkerConfig) -> Self {
-        let property = |name: &str| worker.properties.get(name).map(str::to_owned);
-        let names = property("config.providers").unwrap_or_else(|| "file,env,dir".to_owned());
-        let provider = |name: &str| {
-            let class = property(&format!("config.providers.{name}.class"));
-            let kind = kind(class.as_deref().unwrap_or(name))?;
-            let allowed = match kind {
-                Kind::Env => None,
-                Kind::File | Kind::Dir => {
-                    property(&format!("config.providers.{name}.param.allowed.paths"))
-                }
+        let provider = |name: String| {
+            let property =
+                |rest: &str| worker.properties.get(&format!("config.providers.{name}.{rest}"));
+            let kind = kind(property("class").unwrap_or(&name))?;
+            let limit = match kind {
+                Kind::Env => match property(NAMES_PATTERN) {
+                    None => Limit::None,
+                    // One that cannot be read was refused at the start.
+                    Some(pattern) => Limit::Names(whole(pattern).ok()?),
+                },
+                Kind::File | Kind::Dir => match property("param.allowed.paths") {
+                    None => Limit::None,
+                    Some(paths) => {
+                        Limit::Paths(paths.split(',').map(|path| path.trim().to_owned()).collect())
+                    }
+                },
             };
-            let allowed =
-                allowed.map(|list| list.split(',').map(|path| path.trim().to_owned()).collect());
-            Some((name.to_owned(), (kind, allowed)))
+            Some((name, (kind, limit)))
         };
-        let providers = names.split(',').map(str::trim).filter_map(provider).collect();
+        let providers = names(worker).into_iter().filter_map(provider).collect();
         Self { providers, environment: &worker.environment }
     }
 
@@ -88,16 +145,23 @@ impl<'a> Providers<'a> {
 
     fn look_up(&self, reference: &str) -> Result<Option<String>, String> {
         let Some((provider, path_and_key)) = reference.split_once(':') else { return Ok(None) };
-        let Some((kind, allowed)) = self.providers.get(provider) else { return Ok(None) };
+        let Some((kind, limit)) = self.providers.get(provider) else { return Ok(None) };
         // The path may hold colons on some systems, the key does not.
         let (path, key) = path_and_key.rsplit_once(':').unwrap_or(("", path_and_key));
         let missing = || format!("${{{reference}}} names nothing that is there");
         if *kind != Kind::Env {
-            check_path(path, allowed.as_deref())?;
+            check_path(path, limit)?;
+        }
+        if let Limit::Names(pattern) = limit
+            && !pattern.is_match(key)
+        {
+            return Err(format!("{key} is not within {NAMES_PATTERN} of the provider {provider}"));
         }
         let found = match kind {
             Kind::Env => self.environment.get(key).map(str::to_owned),
-            Kind::File => read_small(Path::new(path))?.and_then(|text| property(&text, key)),
+            Kind::File => {
+                read_small(Path::new(path))?.and_then(|text| properties_file::value(&text, key))
+            }
             Kind::Dir if is_file_name(key) => read_small(&Path::new(path).join(key))?,
             Kind::Dir => None,
         };
@@ -114,10 +178,12 @@ fn kind(class_or_name: &str) -> Option<Kind> {
     }
 }
 
-fn check_path(path: &str, allowed: Option<&[String]>) -> Result<(), String> {
+fn check_path(path: &str, limit: &Limit) -> Result<(), String> {
     let plain = Path::new(path).components().all(|part| part != Component::ParentDir);
-    let within =
-        allowed.is_none_or(|allowed| allowed.iter().any(|root| Path::new(path).starts_with(root)));
+    let within = match limit {
+        Limit::Paths(roots) => roots.iter().any(|root| Path::new(path).starts_with(root)),
+        Limit::None | Limit::Names(_) => true,
+    };
     if plain && within { Ok(()) } else { Err(format!("{path} is outside of allowed.paths")) }
 }
 
@@ -140,22 +206,6 @@ fn read_small(path: &Path) -> Result<Option<String>, String> {
     }
 }
 
-/// A key of a Java properties file: `key=value`, `key: value` or `key value`; `#` and `!` begin comments.
-fn property(text: &str, key: &str) -> Option<String> {
-    let lines = text.lines().map(str::trim_start);
-    let given = lines.filter(|line| !line.starts_with(['#', '!']));
-    let pair = |line: &str| {
-        let (name, value) =
-            line.split_once(|c: char| matches!(c, '=' | ':') || c.is_whitespace())?;
-        let value = value.trim_start();
-        Some((
-            name.to_owned(),
-            value.strip_prefix(['=', ':']).unwrap_or(value).trim_start().to_owned(),
-        ))
-    };
-    given.filter_map(pair).filter(|(name, _)| name == key).map(|(_, value)| value).next_back()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,6 +226,38 @@ mod tests {
         }
         let error = providers.replace("${env:NOT_THERE}").unwrap_err();
         assert!(error.contains("NOT_THERE") && !error.contains("hush"), "{error}");
+    }
+
+    #[test]
+    fn a_provider_that_the_relay_does_not_have_is_refused_by_name() {
+        let vault = [
+            ("CONNECT_CONFIG_PROVIDERS", "env, vault"),
+            ("CONNECT_CONFIG_PROVIDERS_VAULT_CLASS", "com.example.VaultConfigProvider"),
+        ];
+        let error = check(&worker(&vault)).unwrap_err();
+        assert_eq!(error.variable, "config.providers.vault.class");
+        assert!(error.problem.contains("VaultConfigProvider"), "{error:?}");
+        assert!(check(&worker(&vault[..1])).is_err(), "a name alone says nothing");
+        assert!(check(&worker(&[])).is_ok());
+    }
+
+    #[test]
+    fn the_environment_is_limited_to_the_names_that_are_allowed() {
+        let pattern = |pattern| {
+            worker(&[
+                ("CONNECT_CONFIG_PROVIDERS", "env"),
+                ("CONNECT_CONFIG_PROVIDERS_ENV_PARAM_ALLOWLIST_PATTERN", pattern),
+            ])
+        };
+        let open = pattern("PG_.*");
+        let providers = Providers::new(&open);
+        assert_eq!(providers.replace("${env:PG_PASSWORD}").unwrap(), "hush");
+        let refused = providers.replace("${env:BOOTSTRAP_SERVERS}").unwrap_err();
+        assert!(refused.contains("allowlist.pattern"), "{refused}");
+        assert_eq!(
+            check(&pattern("(")).unwrap_err().variable,
+            "config.providers.env.param.allowlist.pattern"
+        );
     }
 
     #[test]

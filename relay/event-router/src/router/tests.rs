@@ -120,14 +120,137 @@ fn a_mistake_names_its_option_and_column() {
     assert!(matches!(error, Err(RouteError::NullTopic { .. })));
 }
 
+/// What the router must make of a change, column by column, from the rules as Debezium's documentation has them.
+mod reference {
+    use super::*;
+
+    /// Columns by name; the last one is a number.
+    pub(super) type Columns = BTreeMap<&'static str, Option<String>>;
+
+    pub(super) const NAMES: [&str; 6] =
+        ["id", "aggregatetype", "aggregateid", "type", "payload", "shard"];
+
+    /// Topic, key, headers, partition and value, as text.
+    pub(super) type Event = (String, String, Vec<(String, String)>, Option<i32>, String);
+
+    pub(super) fn event(
+        columns: &Columns,
+        placements: &[(&'static str, &'static str, String)],
+        tombstones: bool,
+    ) -> Option<Event> {
+        let text = |name: &str| columns[name].clone().unwrap_or_else(|| "null".to_owned());
+        let topic = format!("outbox.event.{}", columns["aggregatetype"].as_ref()?);
+        let mut headers = vec![("id".to_owned(), text("id"))];
+        let mut partition = None;
+        let mut fields = vec![("payload".to_owned(), columns["payload"].clone())];
+        for (column, place, alias) in placements {
+            match *place {
+                "header" => headers.push((alias.clone(), text(column))),
+                "partition" => partition = columns["shard"].as_ref().and_then(|n| n.parse().ok()),
+                _ => fields.push((alias.clone(), columns[column].clone())),
+            }
+        }
+        let payload = columns["payload"].as_deref().unwrap_or_default();
+        let is_empty = payload.trim_matches(|char| char <= ' ').is_empty();
+        let has_envelope = fields.len() > 1;
+        let value = if tombstones && is_empty {
+            "null".to_owned()
+        } else if has_envelope {
+            let set = fields.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
+            let set: Vec<String> = set.map(|(name, value)| format!("{name}={value}")).collect();
+            format!("Struct{{{}}}", set.join(","))
+        } else {
+            text("payload")
+        };
+        Some((topic, text("aggregateid"), headers, partition, value))
+    }
+}
+
+/// Any columns in any order, any placements of them, any operation.
+fn changes() -> impl Strategy<Value = (reference::Columns, Vec<usize>, Vec<(usize, u8)>, u8, bool)>
+{
+    let text = || proptest::option::weighted(0.8, "[ a-z{}\\[\\]\"=,é😀\\t]{0,8}");
+    let shard = proptest::option::weighted(0.8, any::<i32>().prop_map(|n| n.to_string()));
+    let columns = ("[a-f0-9]{1,8}", text(), text(), text(), text(), shard);
+    let columns = columns.prop_map(|(id, topic, key, kind, payload, shard)| {
+        let values = [Some(id), topic, key, kind, payload, shard];
+        reference::NAMES.into_iter().zip(values).collect()
+    });
+    let order = Just((0..6_usize).collect::<Vec<_>>()).prop_shuffle();
+    let placements = proptest::collection::vec((0..6_usize, 0..3_u8), 0..4);
+    (columns, order, placements, 0..4_u8, any::<bool>())
+}
+
 proptest! {
+    #[test]
+    fn any_row_is_routed_as_the_rules_say((columns, order, placed, operation, tombstones) in changes()) {
+        let mut table = Arc::unwrap_or_clone(table());
+        table.columns = order.iter().map(|index| table.columns[*index].clone()).collect();
+        let value = |column: &Column| match &columns[&*column.name] {
+            None => Value::Null,
+            Some(number) if column.name == "shard" => Value::Int32(number.parse().expect("a number")),
+            Some(text) => Value::String(text.clone().into()),
+        };
+        let row: Vec<Value<'static>> = table.columns.iter().map(value).collect();
+        let placements: Vec<(&'static str, &'static str, String)> = placed
+            .iter()
+            .enumerate()
+            .map(|(index, (column, place))| match place {
+                0 => ("shard", "partition", String::new()),
+                1 => (reference::NAMES[*column], "header", format!("h{index}")),
+                _ => (reference::NAMES[*column], "envelope", format!("e{index}")),
+            })
+            .collect();
+        let option = placements.iter().map(|(column, place, alias)| match alias.is_empty() {
+            true => format!("{column}:{place}"),
+            false => format!("{column}:{place}:{alias}"),
+        });
+        let option = option.collect::<Vec<_>>().join(",");
+        let tombstone_option = tombstones.to_string();
+        let mut options = vec![(ROUTE_TOMBSTONE, tombstone_option.as_str())];
+        if !option.is_empty() {
+            options.push((FIELDS_ADDITIONAL_PLACEMENT, &option));
+        }
+        let operation =
+            [Operation::Create, Operation::Read, Operation::Update, Operation::Delete][usize::from(operation)];
+        let after: Option<&dyn Row<'static>> = Some(&row);
+        let change =
+            Change { table: &Arc::new(table), operation, after, event_ts_ms: 7, headers: Vec::new() };
+        let outcome = router(&options).route(change);
+        match operation {
+            Operation::Delete => prop_assert_eq!(outcome, Ok(Outcome::Skipped(Skipped::Delete))),
+            Operation::Update => prop_assert_eq!(outcome, Ok(Outcome::Skipped(Skipped::UpdateWarned))),
+            _ => match (reference::event(&columns, &placements, tombstones), outcome) {
+                (None, outcome) => {
+                    let is_told = matches!(outcome, Err(RouteError::NullTopic { .. }));
+                    prop_assert!(is_told, "{:?}", outcome);
+                }
+                (Some(expected), Ok(Outcome::Routed(event, _))) => {
+                    let text = |value: &Value<'_>| value.to_java_text();
+                    let header = |header: &Header<'_>| (header.name.to_string(), text(&header.value));
+                    let found = (
+                        event.topic.clone(),
+                        text(&event.key),
+                        event.headers.iter().map(header).collect::<Vec<_>>(),
+                        event.partition,
+                        text(&event.value),
+                    );
+                    prop_assert_eq!(found, expected);
+                    prop_assert_eq!(event.timestamp, Some(7));
+                }
+                (Some(_), other) => prop_assert!(false, "{:?}", other),
+            },
+        }
+    }
+
     #[test]
     fn any_payload_and_routing_value_are_routed_without_panic(payload in "\\PC{0,40}", routed_by in "\\PC{0,10}") {
         let mut row = row(Value::String(payload.into()));
         row[1] = Value::String(routed_by.clone().into());
         let options = [(EXPAND_JSON_PAYLOAD, "true"), (FIELDS_ADDITIONAL_PLACEMENT, "type:envelope")];
-        if let Ok(Outcome::Routed(event, _)) = route(&mut router(&options), Operation::Create, &row) {
-            prop_assert!(event.topic.ends_with(&routed_by));
+        match route(&mut router(&options), Operation::Create, &row) {
+            Ok(Outcome::Routed(event, _)) => prop_assert!(event.topic.ends_with(&routed_by)),
+            other => prop_assert!(false, "{:?}", other),
         }
     }
 }
