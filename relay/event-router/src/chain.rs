@@ -42,6 +42,8 @@ enum StepKind {
     Legacy,
     /// Makes rows of messages.
     Messages(MessageContent),
+    /// Leaves out what it is given.
+    Filter,
     Other(Transform),
 }
 
@@ -203,6 +205,7 @@ impl Chain {
                     Some(event) => Box::new(event),
                     None => return Ok((None, Some(Skipped::Delete))),
                 },
+                (StepKind::Filter, _) => return Ok((None, None)),
                 (StepKind::Other(transform), input) => {
                     let mut event = input.into_event()?;
                     transform.apply(&mut event)?;

@@ -15,6 +15,7 @@ pub mod event;
 pub mod expand;
 pub mod java_regex;
 pub mod json_text;
+mod literal;
 pub mod naming;
 pub mod options;
 mod plan;

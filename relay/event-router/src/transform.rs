@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::data::{Schema, Type, Value};
+use crate::data::{Schema, Value};
 use crate::event::{Header, RouteError, RoutedEvent};
 use crate::java_regex::Regex;
+use crate::literal;
 use crate::options::InvalidOption;
 use crate::topic::TopicRouter;
+
+/// Transform that leaves out every record that its predicate chooses.
+pub(crate) const FILTER: &str = "org.apache.kafka.connect.transforms.Filter";
 
 /// Class of the event router.
 pub const EVENT_ROUTER: &str = "io.debezium.transforms.outbox.EventRouter";
@@ -31,7 +35,7 @@ pub enum Transform {
         /// Its name.
         name: String,
         /// Its schema and value.
-        literal: (Arc<Schema>, Value<'static>),
+        literal: (Option<Arc<Schema>>, Value<'static>),
     },
     /// Without some headers.
     DropHeaders(Vec<String>),
@@ -65,7 +69,7 @@ impl Transform {
         } else if is(class, INSERT_HEADER) {
             Self::InsertHeader {
                 name: needed("header")?,
-                literal: literal(&needed("value.literal")?),
+                literal: literal::read(&needed("value.literal")?),
             }
         } else if is(class, DROP_HEADERS) {
             let names = needed("headers")?;
@@ -84,7 +88,7 @@ impl Transform {
             Self::RegexRouter(router) => event.topic = router.topic(&event.topic)?,
             Self::InsertHeader { name, literal: (schema, value) } => event.headers.push(Header {
                 name: name.clone().into(),
-                schema: Some(Arc::clone(schema)),
+                schema: schema.clone(),
                 value: value.clone(),
             }),
             Self::DropHeaders(names) => {
@@ -138,7 +142,7 @@ impl Predicate {
 }
 
 /// A class by its full or simple name.
-fn is(class: &str, full: &str) -> bool {
+pub(crate) fn is(class: &str, full: &str) -> bool {
     class == full || full.rsplit('.').next() == Some(class)
 }
 
@@ -156,27 +160,6 @@ fn regex(option: &str, expression: &str) -> Result<Regex, Vec<InvalidOption>> {
             message: format!("Invalid regex: {error}"),
         }]
     })
-}
-
-/// Connect reads a literal as the type that it looks like: whole numbers, fractions, true and false, or text.
-fn literal(text: &str) -> (Arc<Schema>, Value<'static>) {
-    let owned = || Value::String(text.to_owned().into());
-    let (kind, value) = if let Ok(value) = text.parse() {
-        (Type::Int8, Value::Int8(value))
-    } else if let Ok(value) = text.parse() {
-        (Type::Int16, Value::Int16(value))
-    } else if let Ok(value) = text.parse() {
-        (Type::Int32, Value::Int32(value))
-    } else if let Ok(value) = text.parse() {
-        (Type::Int64, Value::Int64(value))
-    } else {
-        match text {
-            "true" => (Type::Boolean, Value::Boolean(true)),
-            "false" => (Type::Boolean, Value::Boolean(false)),
-            _ => (Type::String, owned()),
-        }
-    };
-    (Arc::new(Schema::new(kind)), value)
 }
 
 #[cfg(test)]

@@ -12,14 +12,17 @@ select t.oid::int8::text, t.typname::text, t.typtype::text, t.typcategory::text,
   from pg_type t where t.oid >= 16384 and t.typtype <> 'p'";
 
 /// Query for the columns of a table (its OID as a literal for `{}`), one row each for [`Catalog::learn`]: name,
-/// whether it may be null, default expression, whether it is part of the primary key.
+/// whether it may be null, default expression, whether it is part of the primary key, in place of which the first
+/// unique index by name stands.
 pub const COLUMN_QUERY: &str = "\
 select a.attname::text, (not a.attnotnull)::text, \
        case when a.attgenerated = '' then pg_get_expr(d.adbin, d.adrelid) end, \
        coalesce(a.attnum = any(i.indkey), false)::text \
   from pg_attribute a \
   left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum \
-  left join pg_index i on i.indrelid = a.attrelid and i.indisprimary \
+  left join lateral (select i.indkey from pg_index i join pg_class c on c.oid = i.indexrelid \
+                      where i.indrelid = a.attrelid and (i.indisprimary or i.indisunique and i.indexprs is null) \
+                      order by not i.indisprimary, c.relname limit 1) i on true \
  where a.attrelid = {} and a.attnum > 0 and not a.attisdropped";
 
 /// Separator of the labels in [`TYPE_QUERY`]'s last column.
@@ -98,6 +101,10 @@ impl TypeRegistry {
     #[must_use]
     pub fn knows(&self, oid: u32) -> bool {
         self.types.contains_key(&oid)
+    }
+
+    pub(super) fn is_domain(&self, oid: u32) -> bool {
+        matches!(self.get(oid), Some(PgType { form: TypeForm::Domain { .. }, .. }))
     }
 
     pub(super) fn get(&self, oid: u32) -> Option<&PgType> {

@@ -11,8 +11,35 @@ pub(super) const DAY_MICROSECONDS: i64 = 86_400_000_000;
 pub(super) const INFINITY: &str = "infinity";
 pub(super) const MINUS_INFINITY: &str = "-infinity";
 
+/// First day of the Gregorian calendar, 1582-10-15, in days since 1970.
+const GREGORIAN_START: i64 = -141_427;
+
 /// Days since 1970 of `2020-02-29` or `0044-03-15 BC`.
 pub(super) fn days(text: &str) -> Option<i64> {
+    let (year, month, day) = parts(text)?;
+    Some(days_from_civil(year, month, day))
+}
+
+/// The same by the calendar of Java's older classes: days before 1582-10-15 are those of the Julian calendar.
+pub(super) fn hybrid_days(text: &str) -> Option<i64> {
+    let (year, month, day) = parts(text)?;
+    let is_julian = (year, month, day) < (1582, 10, 15);
+    Some(if is_julian { days_from_julian(year, month, day) } else { days(text)? })
+}
+
+/// The same for a date that Java has handed from its older to its newer classes by year, month and day: years before
+/// Christ become years after, and the ten days that the calendars skip are counted on.
+pub(super) fn days_without_era(text: &str) -> Option<i64> {
+    let (year, month, day) = parts(text)?;
+    let hybrid = hybrid_days(text)?;
+    if hybrid >= GREGORIAN_START {
+        return Some(hybrid);
+    }
+    Some(days_from_civil(if year <= 0 { 1 - year } else { year }, month, day))
+}
+
+/// Year, month and day of `2020-02-29` or `0044-03-15 BC`.
+fn parts(text: &str) -> Option<(i64, i64, i64)> {
     let (text, before_christ) = match text.strip_suffix(" BC") {
         Some(text) => (text, true),
         None => (text, false),
@@ -26,7 +53,7 @@ pub(super) fn days(text: &str) -> Option<i64> {
     }
     // There is no year 0: 1 BC is the year 0 of the calendar that counts on.
     let year = if before_christ { 1 - year } else { year };
-    Some(days_from_civil(year, month, day))
+    Some((year, month, day))
 }
 
 /// Microseconds of a day of `13:14:15.123456`; 24:00 is a whole day.
@@ -46,6 +73,11 @@ pub(super) fn time_of_day(text: &str) -> Option<i64> {
 
 /// Microseconds since 1970 of `2020-02-29 13:14:15.123456`, as it stands.
 pub(super) fn timestamp(text: &str) -> Option<i64> {
+    timestamp_by(days, text)
+}
+
+/// The same, with another reading of the date.
+pub(super) fn timestamp_by(days: fn(&str) -> Option<i64>, text: &str) -> Option<i64> {
     let (text, era) = match text.strip_suffix(" BC") {
         Some(text) => (text, " BC"),
         None => (text, ""),
@@ -57,12 +89,17 @@ pub(super) fn timestamp(text: &str) -> Option<i64> {
 
 /// Microseconds since 1970 UTC of `2020-02-29 13:14:15.123456+02`.
 pub(super) fn timestamp_with_zone(text: &str) -> Option<i64> {
+    timestamp_with_zone_by(days, text)
+}
+
+/// The same, with another reading of the date.
+pub(super) fn timestamp_with_zone_by(days: fn(&str) -> Option<i64>, text: &str) -> Option<i64> {
     let (text, era) = match text.strip_suffix(" BC") {
         Some(text) => (text, " BC"),
         None => (text, ""),
     };
     let (text, offset) = split_offset(text)?;
-    timestamp(&format!("{text}{era}"))?.checked_sub(offset)
+    timestamp_by(days, &format!("{text}{era}"))?.checked_sub(offset)
 }
 
 /// A time of day and its offset, both in microseconds, of `13:14:15.123456+02`.
@@ -86,7 +123,7 @@ fn split_offset(text: &str) -> Option<(&str, i64)> {
 }
 
 /// `2020-02-29`, with a sign where the year has not four digits, as Java's `ISO_LOCAL_DATE`.
-pub(super) fn iso_date(days: i64) -> String {
+pub(crate) fn iso_date(days: i64) -> String {
     let (year, month, day) = civil_from_days(days);
     match year {
         0..=9999 => format!("{year:04}-{month:02}-{day:02}"),
@@ -133,6 +170,14 @@ fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     let day_of_year = (153 * shifted_month + 2) / 5 + day - 1;
     let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
     era * 146_097 + day_of_era - 719_468
+}
+
+/// The same without the centuries that are no leap years.
+fn days_from_julian(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let shifted_month = if month > 2 { month - 3 } else { month + 9 };
+    let day_of_year = (153 * shifted_month + 2) / 5 + day - 1;
+    year * 365 + year.div_euclid(4) + day_of_year - 719_470
 }
 
 fn civil_from_days(days: i64) -> (i64, i64, i64) {

@@ -73,39 +73,41 @@ impl ColumnFilter {
         }
     }
 
-    /// How a column's values are changed; only text is.
-    pub(super) fn change(&self, column: &str, kind: &Kind) -> Option<ColumnChange> {
-        if !kind.is_character() {
-            return None;
-        }
+    /// How a column's values are changed: by the first option that names it, of truncations and then masks.
+    pub(super) fn change(&self, column: &str, oid: u32, modifier: i32) -> Option<ColumnChange> {
         let find = |rules: &[(usize, Vec<Regex>)]| {
             rules
                 .iter()
                 .find(|(_, columns)| matches_any(columns, column))
                 .map(|(length, _)| *length)
         };
-        find(&self.masks)
-            .map(ColumnChange::Mask)
-            .or_else(|| find(&self.truncations).map(ColumnChange::Truncate))
+        match find(&self.truncations) {
+            Some(to) => can_be_longer(oid, modifier, to).then_some(ColumnChange::Truncate(to)),
+            None => find(&self.masks).map(ColumnChange::Mask),
+        }
     }
 }
 
 impl ColumnChange {
-    /// Notes the change in the column's schema, as Debezium does.
-    pub(super) fn mark(&self, schema: &mut Schema) {
+    /// The column's schema with a note of the change, which Debezium makes whatever the type.
+    pub(super) fn marked(&self, schema: &Schema) -> Schema {
         let (name, value) = match self {
             Self::Mask(_) => ("masked", "true".to_owned()),
             Self::Truncate(length) => ("truncateLength", length.to_string()),
         };
+        let mut schema = schema.clone();
         schema.parameters.push((name.to_owned(), value));
+        schema
     }
 
-    /// The value as it is passed on.
-    pub(super) fn apply<'r>(&self, value: Value<'r>) -> Value<'r> {
+    /// The value as it is passed on: masks are for the character types, truncations for all text and bytes.
+    pub(super) fn apply<'r>(&self, kind: &Kind, value: Value<'r>) -> Value<'r> {
         match (self, value) {
-            (Self::Mask(length), _) => Value::String(Cow::Owned("*".repeat(*length))),
+            (Self::Mask(length), _) if kind.is_character() => {
+                Value::String(Cow::Owned("*".repeat(*length)))
+            }
             (Self::Truncate(length), Value::String(text)) => {
-                let end = text.char_indices().nth(*length).map_or(text.len(), |(at, _)| at);
+                let end = end_of(&text, *length);
                 Value::String(match text {
                     Cow::Borrowed(text) => Cow::Borrowed(text.get(..end).unwrap_or(text)),
                     Cow::Owned(mut text) => {
@@ -114,9 +116,42 @@ impl ColumnChange {
                     }
                 })
             }
-            (Self::Truncate(_), value) => value,
+            (Self::Truncate(length), Value::Bytes(bytes)) if bytes.len() > *length => {
+                Value::Bytes(Cow::Owned(bytes.iter().copied().take(*length).collect()))
+            }
+            (_, value) => value,
         }
     }
+}
+
+/// Where the first characters end, counted in Java's units of UTF-16; a pair of them is not cut.
+fn end_of(text: &str, length: usize) -> usize {
+    let mut units = 0;
+    for (at, character) in text.char_indices() {
+        units += character.len_utf16();
+        if units > length {
+            return at;
+        }
+    }
+    text.len()
+}
+
+/// Whether values of a type can be longer, by the length that the JDBC driver tells of it.
+fn can_be_longer(oid: u32, modifier: i32, than: usize) -> bool {
+    let declared = || usize::try_from(modifier).ok();
+    let length = match oid {
+        16 | 18 => Some(1),
+        21 => Some(5),
+        23 | 26 => Some(10),
+        20 => Some(19),
+        700 => Some(8),
+        701 => Some(17),
+        1560 | 1562 => declared(),
+        1042 | 1043 => declared().map(|length| length.saturating_sub(4)),
+        1700 => declared().map(|packed| packed.saturating_sub(4) >> 16 & 0xffff),
+        _ => None,
+    };
+    length.is_none_or(|length| length > than)
 }
 
 fn matches_any(expressions: &[Regex], column: &str) -> bool {

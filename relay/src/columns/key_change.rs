@@ -54,10 +54,9 @@ impl TableColumns {
         tuple: &[TupleColumn<'r>],
     ) -> Result<Struct<'r>, ValueError> {
         let mut values = Vec::with_capacity(schema.fields.len());
-        for (index, column) in self.columns.iter().enumerate() {
-            if column.key {
-                values.push(self.read(index, tuple)?);
-            }
+        for column in self.columns.iter().filter(|column| column.key) {
+            let sent = tuple.get(column.position).copied().unwrap_or(TupleColumn::Null);
+            values.push(self.unchanged(column, sent)?);
         }
         Ok(Struct::from_parts(Arc::clone(schema), values))
     }

@@ -47,8 +47,8 @@ pub(super) enum Kind {
     Circle,
     Line,
     Array(Box<Kind>),
-    /// Array of an enum: its elements must not be null in the schema.
-    EnumArray(Vec<String>),
+    /// An array that Debezium makes the schema of this kind of, but no value.
+    Valueless(Box<Kind>),
     /// A type without a rule, passed on as the bytes of its text.
     Opaque,
 }
@@ -75,15 +75,29 @@ impl Kind {
         modes: &ValueModes,
     ) -> Option<Self> {
         let kind = Self::find(types, oid, modifier, 0);
-        kind.or_else(|| (modes.include_unknown && !is_left_out_array(oid)).then_some(Self::Opaque))
+        kind.or_else(|| {
+            (modes.include_unknown && !is_left_out_array(oid)).then(|| Self::unknown(types, oid))
+        })
+    }
+
+    /// The kind of a type without a rule.
+    fn unknown(types: &TypeRegistry, oid: u32) -> Self {
+        let form = types.get(oid).map(|known| &known.form);
+        if matches!(form, Some(TypeForm::Array { .. })) || is_array_without_rule(oid) {
+            return Self::Array(Box::new(Self::Opaque));
+        }
+        Self::Opaque
     }
 
     fn find(types: &TypeRegistry, oid: u32, modifier: i32, depth: usize) -> Option<Self> {
         if let Some(kind) = built_in(oid, modifier) {
             return Some(kind);
         }
+        if oid == BIT_ARRAY {
+            return built_in(BIT, modifier).map(|kind| Self::Valueless(Box::new(kind)));
+        }
         if let Some(element) = built_in_element(oid) {
-            return built_in(element, modifier).map(|kind| Self::Array(Box::new(kind)));
+            return built_in(element, modifier).map(Self::array_of);
         }
         let known = types.get(oid)?;
         match &known.form {
@@ -92,17 +106,32 @@ impl Kind {
                 let modifier = if modifier == -1 { *own } else { modifier };
                 Self::find(types, *base, modifier, depth + 1)
             }
+            // Debezium does not see through a domain here.
+            TypeForm::Array { element } if types.is_domain(*element) => None,
             TypeForm::Array { element } => {
                 match Self::find(types, *element, modifier, depth + 1)? {
-                    Self::Enum(labels) => Some(Self::EnumArray(labels)),
-                    Self::Array(_) | Self::EnumArray(_) => None,
-                    kind => Some(Self::Array(Box::new(kind))),
+                    Self::Array(_) | Self::Valueless(_) => None,
+                    kind => Some(Self::array_of(kind)),
                 }
             }
             TypeForm::Base => extension(&known.name),
             TypeForm::NameOnly => Some(extension(&known.name).unwrap_or(Self::Text)),
             TypeForm::Domain { .. } | TypeForm::Other => None,
         }
+    }
+
+    fn array_of(element: Self) -> Self {
+        let is_shape = matches!(
+            element,
+            Self::Box | Self::Segment | Self::Path | Self::Polygon | Self::Circle | Self::Line
+        );
+        let array = Self::Array(Box::new(element));
+        if is_shape { Self::Valueless(Box::new(array)) } else { array }
+    }
+
+    /// Whether an element of this kind must not be null in the schema of an array.
+    pub(super) fn is_required_in_array(&self) -> bool {
+        matches!(self, Self::Enum(_) | Self::Opaque | Self::Named(TSVECTOR))
     }
 
     /// Whether masks and truncations apply: the character types of JDBC.
@@ -120,6 +149,10 @@ fn extension(name: &str) -> Option<Kind> {
         _ => return None,
     })
 }
+
+/// OIDs of `bit` and its array.
+const BIT: u32 = 1560;
+const BIT_ARRAY: u32 = 1561;
 
 /// Types that come with PostgreSQL; numbers are OIDs of `pg_type.dat`.
 fn built_in(oid: u32, modifier: i32) -> Option<Kind> {
@@ -148,7 +181,7 @@ fn built_in(oid: u32, modifier: i32) -> Option<Kind> {
         1114 => Kind::Timestamp(precision),
         1184 => Kind::TimestampTz(precision),
         1186 => Kind::Interval,
-        1560 | 1562 => match modifier {
+        BIT | 1562 => match modifier {
             1 => Kind::Bit,
             length if length > 1 => Kind::Bits(length),
             _ => Kind::Bits(i32::MAX),
@@ -203,6 +236,13 @@ const fn built_in_element(array: u32) -> Option<u32> {
         3911 => 3910,
         3913 => 3912,
         3927 => 3926,
+        3643 => 3614,
+        1018 => 601,
+        1019 => 602,
+        1020 => 603,
+        1027 => 604,
+        629 => 628,
+        719 => 718,
         _ => return None,
     })
 }
@@ -211,4 +251,26 @@ const fn built_in_element(array: u32) -> Option<u32> {
 /// refcursor.
 const fn is_left_out_array(oid: u32) -> bool {
     matches!(oid, 791 | 1003 | 1187 | 1563 | 143 | 1017 | 2201)
+}
+
+/// Arrays that come with PostgreSQL whose elements have no rule: tid, xid, cid, the types of catalogue entries, pg_lsn,
+/// tsquery, txid_snapshot, jsonpath, xid8 and the multiranges.
+const fn is_array_without_rule(oid: u32) -> bool {
+    matches!(
+        oid,
+        271 | 1008
+            | 1010..=1012
+            | 2207..=2211
+            | 2949
+            | 3221
+            | 3645
+            | 3735
+            | 3770
+            | 4073
+            | 4090
+            | 4097
+            | 4192
+            | 5039
+            | 6150..=6157
+    )
 }

@@ -7,6 +7,7 @@ mod array;
 mod catalog;
 mod date;
 mod default;
+mod elements;
 mod filter;
 mod geometry;
 mod hstore;
@@ -26,6 +27,8 @@ use event_router::change::{Column, Row, Table, ValueError};
 use event_router::data::{Schema, Type, Value};
 use event_router::naming::topic_safe;
 use pgoutput::{Relation, TupleColumn};
+
+pub(crate) use date::iso_date;
 
 pub use catalog::{COLUMN_QUERY, Catalog, ColumnFacts, PgType, TYPE_QUERY, TypeForm, TypeRegistry};
 pub use key_change::{KeyChange, NEW_KEY_HEADER, OLD_KEY_HEADER};
@@ -51,6 +54,8 @@ struct KnownColumn {
     name: String,
     kind: Kind,
     schema: Arc<Schema>,
+    /// In the key of raw changes, which knows no masks.
+    key_schema: Arc<Schema>,
     key: bool,
     change: Option<ColumnChange>,
 }
@@ -90,11 +95,8 @@ impl TableColumns {
             }
             let facts = catalog.column(column.name);
             let kind = Kind::of(types, column.type_id, column.type_modifier, modes)?;
-            let change = modes.filter.change(&full_name, &kind);
+            let change = modes.filter.change(&full_name, column.type_id, column.type_modifier);
             let mut schema = schema_of(&kind, modes)?;
-            if let Some(change) = &change {
-                change.mark(&mut schema);
-            }
             // Geometric types are optional whatever the column says.
             schema.optional |= facts.is_none_or(|facts| facts.optional);
             if let Some(expression) = facts.and_then(|facts| facts.default.as_deref()) {
@@ -103,7 +105,12 @@ impl TableColumns {
             }
             let key = facts.map_or(column.key, |facts| facts.key);
             let name = modes.field_names.field_name(column.name);
-            Some(KnownColumn { position, name, kind, schema: Arc::new(schema), key, change })
+            let key_schema = Arc::new(schema);
+            let schema = match &change {
+                Some(change) => Arc::new(change.marked(&key_schema)),
+                None => Arc::clone(&key_schema),
+            };
+            Some(KnownColumn { position, name, kind, schema, key_schema, key, change })
         });
         Self { columns: columns.collect(), modes: modes.clone() }
     }
@@ -142,7 +149,7 @@ impl TableColumns {
             self.columns
                 .iter()
                 .filter(|column| column.key)
-                .map(|column| (column.name.as_str(), &column.schema)),
+                .map(|column| (column.name.as_str(), &column.key_schema)),
         )
     }
 
@@ -171,12 +178,25 @@ impl TableColumns {
     /// When the text is not in the form of the column's type.
     pub fn value<'r>(&self, column: usize, sent: TupleColumn<'r>) -> Result<Value<'r>, ValueError> {
         let Some(known) = self.columns.get(column) else { return Ok(Value::Null) };
+        let value = self.unchanged(known, sent)?;
+        Ok(match &known.change {
+            Some(change) => change.apply(&known.kind, value),
+            None => value,
+        })
+    }
+
+    /// The value without what masks and truncations make of it.
+    fn unchanged<'r>(
+        &self,
+        known: &KnownColumn,
+        sent: TupleColumn<'r>,
+    ) -> Result<Value<'r>, ValueError> {
         self.convert(known, sent)
             .map_err(|reason| ValueError { column: known.name.clone(), reason })
     }
 
     fn convert<'r>(&self, known: &KnownColumn, sent: TupleColumn<'r>) -> Result<Value<'r>, String> {
-        let value = match sent {
+        Ok(match sent {
             TupleColumn::Null => Converter::null(known, &self.modes),
             TupleColumn::UnchangedToast => toast::placeholder(&known.kind, &self.modes),
             TupleColumn::Binary(_) => {
@@ -184,13 +204,27 @@ impl TableColumns {
             }
             TupleColumn::Text(text) => {
                 let text = std::str::from_utf8(text).map_err(|_| "it is not UTF-8".to_owned())?;
-                Converter { modes: &self.modes }.text(&known.kind, text)?
+                let value = Converter { modes: &self.modes }.text(&known.kind, text)?;
+                self.fitting(known, value)?
             }
-        };
-        Ok(match &known.change {
-            Some(change) => change.apply(value),
-            None => value,
         })
+    }
+
+    /// A value as its column's schema takes it.
+    fn fitting<'r>(&self, known: &KnownColumn, value: Value<'r>) -> Result<Value<'r>, String> {
+        let schema = &known.schema;
+        match value {
+            Value::Struct(structure) => {
+                Ok(Value::Struct(Box::new(structure.with_schema(Arc::clone(schema)))))
+            }
+            // The one kind whose text Debezium reads as null to begin with.
+            Value::Null if known.kind == Kind::Name => Ok(Converter::null(known, &self.modes)),
+            Value::Null if schema.optional || schema.default.is_some() => {
+                Ok(Converter::null(known, &self.modes))
+            }
+            Value::Null => Err("there is no such value, and it must not be null".to_owned()),
+            value => Ok(value),
+        }
     }
 }
 

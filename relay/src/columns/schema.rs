@@ -65,9 +65,10 @@ pub(super) fn schema_of(kind: &Kind, modes: &ValueModes) -> Option<Schema> {
         Kind::Circle => circle(),
         Kind::Line => line(),
         Kind::Array(element) => {
-            Schema::array(Arc::new(schema_of(element, modes)?.with_optional(true)))
+            let is_optional = !element.is_required_in_array();
+            Schema::array(Arc::new(schema_of(element, modes)?.with_optional(is_optional)))
         }
-        Kind::EnumArray(labels) => Schema::array(Arc::new(enumeration(labels))),
+        Kind::Valueless(kind) => return schema_of(kind, modes),
     })
 }
 

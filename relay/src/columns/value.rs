@@ -10,7 +10,7 @@ use event_router::data::{Decimal, Struct, Value};
 use super::kind::Kind;
 use super::modes::{BinaryMode, DecimalMode, TimePrecisionMode, ValueModes};
 use super::schema::variable_scale_decimal;
-use super::{KnownColumn, array, date, fallback, geometry, hstore, interval};
+use super::{KnownColumn, date, fallback, geometry, hstore, interval};
 
 /// Reads text by the connector's modes.
 pub(super) struct Converter<'m> {
@@ -74,18 +74,8 @@ impl Converter<'_> {
             | Kind::Circle
             | Kind::Line => geometry::value(kind, text).ok_or_else(malformed)?,
             Kind::Array(element) => self.array(element, text)?,
-            Kind::EnumArray(labels) => self.array(&Kind::Enum(labels.clone()), text)?,
+            Kind::Valueless(_) => Value::Null,
         })
-    }
-
-    fn array<'r>(&self, element: &Kind, text: &str) -> Result<Value<'r>, String> {
-        let elements = array::parse(text).ok_or("its text is not that of an array")?;
-        let convert = |element_text: Option<String>| match element_text {
-            // Null, and Debezium's null for an array inside of the array.
-            None => Ok(Value::Null),
-            Some(text) => self.text(element, &text).map(Value::into_owned),
-        };
-        elements.into_iter().map(convert).collect::<Result<_, _>>().map(Value::Array)
     }
 
     pub(super) fn binary<'r>(&self, bytes: Cow<'r, [u8]>) -> Value<'r> {
@@ -168,8 +158,9 @@ impl Converter<'_> {
             TimePrecisionMode::IsoString => {
                 Value::String(Cow::Owned(format!("{}Z", date::iso_date(days))))
             }
-            TimePrecisionMode::Connect => Value::Date(days.checked_mul(DAY)?),
-            _ => Value::Int32(i32::try_from(days).ok()?),
+            // Java's int: the infinities of arrays are beyond it.
+            TimePrecisionMode::Connect => Value::Date(i64::from(days as i32) * DAY),
+            _ => Value::Int32(days as i32),
         })
     }
 
@@ -209,7 +200,15 @@ impl Converter<'_> {
                 Value::String(Cow::Owned(format!("{}Z", date::iso_timestamp(micros, None))))
             }
             Mode::Connect => Value::Date(micros.div_euclid(1000)),
-            Mode::Nanoseconds => Value::Int64(micros.saturating_mul(1000)),
+            Mode::Nanoseconds => {
+                let is_infinite = matches!(micros, i64::MIN | i64::MAX);
+                match micros.checked_mul(1000) {
+                    Some(nanos) => Value::Int64(nanos),
+                    None if is_infinite => Value::Int64(micros),
+                    // About 292 years from 1970: Debezium warns and writes null.
+                    None => Value::Null,
+                }
+            }
             Mode::Adaptive | Mode::AdaptiveTimeMicroseconds if precision <= 3 => {
                 Value::Int64(micros.div_euclid(1000))
             }

@@ -4,6 +4,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use event_router::data::{Value, double_to_java, float_to_java};
 
+use crate::columns::iso_date;
+
 /// Bytes of a header.
 pub(super) fn convert(value: Value<'_>) -> Option<Vec<u8>> {
     match value {
@@ -80,15 +82,16 @@ fn append_list<T>(
 /// days are a date.
 fn date(milliseconds: i64) -> String {
     const DAY: i64 = 86_400_000;
-    let Some(time) = chrono::DateTime::from_timestamp_millis(milliseconds) else {
-        return milliseconds.to_string();
-    };
-    let format = if milliseconds < DAY {
-        "%H:%M:%S%.3fZ"
-    } else if milliseconds % DAY == 0 {
-        "%Y-%m-%d"
-    } else {
-        "%Y-%m-%dT%H:%M:%S%.3fZ"
-    };
-    time.format(format).to_string()
+    let (days, of_day) = (milliseconds.div_euclid(DAY), milliseconds.rem_euclid(DAY));
+    // Unlike ISO's, the years of Java's pattern have no sign.
+    let date = iso_date(days);
+    let date = date.trim_start_matches('+');
+    let seconds = of_day / 1000;
+    let (hour, minute) = (seconds / 3600, seconds / 60 % 60);
+    let time = format!("{hour:02}:{minute:02}:{:02}.{:03}Z", seconds % 60, of_day % 1000);
+    match (milliseconds < DAY, of_day) {
+        (true, _) => time,
+        (false, 0) => date.to_owned(),
+        (false, _) => format!("{date}T{time}"),
+    }
 }

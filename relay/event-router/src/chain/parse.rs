@@ -7,7 +7,7 @@ use super::message_content::{self, MessageContent};
 use super::{Chain, Step, StepKind};
 use crate::options::{InvalidOption, OptionWarning, RouterOptions};
 use crate::router::Router;
-use crate::transform::{EVENT_ROUTER, Predicate, Transform};
+use crate::transform::{EVENT_ROUTER, FILTER, Predicate, Transform, is};
 
 /// The transform of the example of 2019, which the example built itself.
 const LEGACY_ROUTER: &str = "io.debezium.examples.outbox.routingsmt.EventRouter";
@@ -170,6 +170,9 @@ impl Reader<'_> {
             let router = Box::new(Router::new(options));
             return Some(StepKind::Router(router, Enveloped::default()));
         }
+        if is(class, FILTER) {
+            return Some(StepKind::Filter);
+        }
         if class == LEGACY_ROUTER {
             return Some(StepKind::Legacy);
         }
@@ -182,7 +185,7 @@ impl Reader<'_> {
         let transform = self.keep(prefix, Transform::parse(class, own))?;
         if transform.is_none() {
             let supported = format!(
-                "{EVENT_ROUTER}, RegexRouter, InsertHeader, DropHeaders, {}",
+                "{EVENT_ROUTER}, RegexRouter, InsertHeader, DropHeaders, Filter, {}",
                 message_content::CLASS
             );
             self.unsupported(prefix, class, &supported);

@@ -40,17 +40,39 @@ pub(super) fn write_date(milliseconds: i64, out: &mut String) {
     let seconds = milliseconds.div_euclid(1000);
     let days = seconds.div_euclid(86_400);
     let second_of_day = seconds.rem_euclid(86_400);
-    let (year, month, day) = civil_from_days(days);
+    let (year, month, day) = hybrid_from_days(days);
+    let year = if year > 0 { year } else { 1 - year };
     let weekday = usize::try_from(days.rem_euclid(7)).unwrap_or_default();
     let _ = write!(
         out,
-        "{} {} {day:02} {:02}:{:02}:{:02} UTC {year:04}",
+        "{} {} {day:02} {:02}:{:02}:{:02} UTC {year}",
         DAYS.get(weekday).unwrap_or(&""),
         MONTHS.get(usize::from(month).saturating_sub(1)).unwrap_or(&""),
         second_of_day / 3600,
         second_of_day / 60 % 60,
         second_of_day % 60
     );
+}
+
+/// Year, month and day of a day since 1970 in the calendar of Java's dates: Julian before 1582-10-15.
+fn hybrid_from_days(days: i64) -> (i64, u8, u8) {
+    const GREGORIAN_START: i64 = -141_427;
+    if days >= GREGORIAN_START {
+        return civil_from_days(days);
+    }
+    let shifted = days + 719_470;
+    let day_of_cycle = shifted.rem_euclid(1461);
+    let year_of_cycle = (day_of_cycle - day_of_cycle / 1460) / 365;
+    from_march(year_of_cycle + shifted.div_euclid(1461) * 4, day_of_cycle - year_of_cycle * 365)
+}
+
+/// Year, month and day of a day in a year that begins in March.
+fn from_march(year: i64, day_of_year: i64) -> (i64, u8, u8) {
+    let month_index = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_index + 2) / 5 + 1;
+    let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
+    let year = year + i64::from(month <= 2);
+    (year, u8::try_from(month).unwrap_or_default(), u8::try_from(day).unwrap_or_default())
 }
 
 /// Year, month and day of a day since 1970 in the proleptic Gregorian calendar.
@@ -63,11 +85,7 @@ fn civil_from_days(days: i64) -> (i64, u8, u8) {
     let year_of_era =
         (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_index = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_index + 2) / 5 + 1;
-    let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    (year, u8::try_from(month).unwrap_or_default(), u8::try_from(day).unwrap_or_default())
+    from_march(year_of_era + era * 400, day_of_year)
 }
 
 const fn special(nan: bool, infinite: bool, negative: bool) -> Option<&'static str> {

@@ -42,6 +42,12 @@ impl<'a> Struct<'a> {
         &self.schema
     }
 
+    /// The same values under a schema that has the same fields.
+    #[must_use]
+    pub fn with_schema(self, schema: Arc<Schema>) -> Self {
+        Self::from_parts(schema, self.values)
+    }
+
     /// The values as they are set: nulls are not replaced by defaults.
     #[must_use]
     pub fn values(&self) -> &[Value<'a>] {
