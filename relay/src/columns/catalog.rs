@@ -12,12 +12,12 @@ select t.oid::int8::text, t.typname::text, t.typtype::text, t.typcategory::text,
   from pg_type t where t.oid >= 16384 and t.typtype <> 'p'";
 
 /// Query for the columns of a table (its OID as a literal for `{}`), one row each for [`Catalog::learn`]: name,
-/// whether it may be null, default expression, whether it is part of the primary key, in place of which the first
-/// unique index by name stands.
+/// whether it may be null, default expression, place in the primary key, in place of which the first unique index by
+/// name stands.
 pub const COLUMN_QUERY: &str = "\
 select a.attname::text, (not a.attnotnull)::text, \
        case when a.attgenerated = '' then pg_get_expr(d.adbin, d.adrelid) end, \
-       coalesce(a.attnum = any(i.indkey), false)::text \
+       array_position(i.indkey::int2[], a.attnum)::text \
   from pg_attribute a \
   left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum \
   left join lateral (select i.indkey from pg_index i join pg_class c on c.oid = i.indexrelid \
@@ -124,8 +124,8 @@ pub struct ColumnFacts {
     pub optional: bool,
     /// Its default, as an SQL expression.
     pub default: Option<String>,
-    /// Whether it is part of the primary key.
-    pub key: bool,
+    /// Place in the primary key, if it is part of it.
+    pub key: Option<usize>,
 }
 
 /// The columns of a table.
@@ -143,7 +143,7 @@ impl Catalog {
         let facts = ColumnFacts {
             optional: is_true(1),
             default: text(2).map(str::to_owned),
-            key: is_true(3),
+            key: text(3).and_then(|place| place.parse().ok()),
         };
         self.columns.insert(name.to_owned(), facts);
     }

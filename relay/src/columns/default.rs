@@ -19,6 +19,15 @@ static FUNCTION: LazyLock<Option<Regex>> =
 const CURRENT: [&str; 5] =
     ["current_timestamp", "current_time", "current_date", "localtime", "localtimestamp"];
 
+/// Days of 1970-01-01 to the ends of Java's calendar, by which Debezium reads infinite defaults, not by the values' own.
+const LOCAL_DATE_MAX: i64 = 365_241_780_471;
+const LOCAL_DATE_MIN: i64 = -365_243_219_162;
+
+/// Whether Debezium reads defaults of a type at all: `oid`, `"char"`, addresses and ranges are left out.
+pub(super) const fn is_read(oid: u32) -> bool {
+    !matches!(oid, 18 | 26 | 650 | 774 | 829 | 869 | 3904 | 3906 | 3908 | 3910 | 3912 | 3926)
+}
+
 /// The default of a column; none where there is none or it cannot be read.
 pub(super) fn value(
     kind: &Kind,
@@ -57,7 +66,11 @@ pub(super) fn value(
                 value => value,
             }
         }
-        Kind::Date => converter.date_of(date::days(&text("1970-01-01")?)?)?,
+        Kind::Date => converter.date_of(match text("1970-01-01")?.as_str() {
+            date::INFINITY => LOCAL_DATE_MAX,
+            date::MINUS_INFINITY => LOCAL_DATE_MIN,
+            text => date::days(text)?,
+        })?,
         Kind::Time(precision) => {
             let micros = date::time_of_day(&with_seconds(&text("00:00")?))?;
             converter.time_of(micros, *precision)?

@@ -47,13 +47,6 @@ impl Converter<'_> {
                 // The driver's clock has no 24:00.
                 millis.and_then(|micros| self.time_of(micros % date::DAY_MICROSECONDS, *precision))
             }
-            Kind::TimeTz => date::time_with_zone(text).map(|(micros, offset)| {
-                let is_boundary = micros == date::DAY_MICROSECONDS && offset == 0;
-                let utc = (micros - offset).rem_euclid(date::DAY_MICROSECONDS);
-                let time =
-                    if is_boundary { "24:00:00".to_owned() } else { date::iso_time(utc, None) };
-                Value::String(Cow::Owned(format!("{time}Z")))
-            }),
             Kind::Timestamp(precision) => self.timestamp_element(text, *precision),
             Kind::TimestampTz(precision) => zoned_element(text, *precision),
             kind => return self.text(kind, text).map(Value::into_owned),

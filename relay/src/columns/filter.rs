@@ -138,6 +138,8 @@ fn end_of(text: &str, length: usize) -> usize {
 
 /// Whether values of a type can be longer, by the length that the JDBC driver tells of it.
 fn can_be_longer(oid: u32, modifier: i32, than: usize) -> bool {
+    /// Point and digits of a time.
+    const FRACTION: usize = 7;
     let declared = || usize::try_from(modifier).ok();
     let length = match oid {
         16 | 18 => Some(1),
@@ -149,6 +151,12 @@ fn can_be_longer(oid: u32, modifier: i32, than: usize) -> bool {
         1560 | 1562 => declared(),
         1042 | 1043 => declared().map(|length| length.saturating_sub(4)),
         1700 => declared().map(|packed| packed.saturating_sub(4) >> 16 & 0xffff),
+        1082 => Some(13),
+        1083 => Some(8 + FRACTION),
+        1266 => Some(14 + FRACTION),
+        1114 => Some(22 + FRACTION),
+        1184 => Some(28 + FRACTION),
+        1186 => Some(49),
         _ => None,
     };
     length.is_none_or(|length| length > than)

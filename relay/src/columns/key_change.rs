@@ -54,7 +54,7 @@ impl TableColumns {
         tuple: &[TupleColumn<'r>],
     ) -> Result<Struct<'r>, ValueError> {
         let mut values = Vec::with_capacity(schema.fields.len());
-        for column in self.columns.iter().filter(|column| column.key) {
+        for column in self.key_columns() {
             let sent = tuple.get(column.position).copied().unwrap_or(TupleColumn::Null);
             values.push(self.unchanged(column, sent)?);
         }

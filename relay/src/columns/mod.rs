@@ -56,7 +56,8 @@ struct KnownColumn {
     schema: Arc<Schema>,
     /// In the key of raw changes, which knows no masks.
     key_schema: Arc<Schema>,
-    key: bool,
+    /// Place in the key, if it is part of it.
+    key: Option<usize>,
     change: Option<ColumnChange>,
 }
 
@@ -99,11 +100,16 @@ impl TableColumns {
             let mut schema = schema_of(&kind, modes)?;
             // Geometric types are optional whatever the column says.
             schema.optional |= facts.is_none_or(|facts| facts.optional);
-            if let Some(expression) = facts.and_then(|facts| facts.default.as_deref()) {
+            if let Some(expression) = facts.and_then(|facts| facts.default.as_deref())
+                && default::is_read(column.type_id)
+            {
                 let type_name = types.name(column.type_id);
                 schema.default = default::value(&kind, type_name, expression, modes);
             }
-            let key = facts.map_or(column.key, |facts| facts.key);
+            let key = match facts {
+                Some(facts) => facts.key,
+                None => column.key.then_some(position),
+            };
             let name = modes.field_names.field_name(column.name);
             let key_schema = Arc::new(schema);
             let schema = match &change {
@@ -121,7 +127,7 @@ impl TableColumns {
         let columns = self.columns.iter().map(|column| Column {
             name: column.name.clone(),
             schema: Arc::clone(&column.schema),
-            key: column.key,
+            key: column.key.is_some(),
         });
         let topic = self.topic(topic_prefix, schema, name);
         Table {
@@ -146,11 +152,16 @@ impl TableColumns {
         let name = self.modes.schema_names.schema_name(&format!("{topic}.Key"));
         key_schema(
             &name,
-            self.columns
-                .iter()
-                .filter(|column| column.key)
-                .map(|column| (column.name.as_str(), &column.key_schema)),
+            self.key_columns().map(|column| (column.name.as_str(), &column.key_schema)),
         )
+    }
+
+    /// The columns of the key, in its order.
+    fn key_columns(&self) -> impl Iterator<Item = &KnownColumn> {
+        let mut columns: Vec<_> =
+            self.columns.iter().filter_map(|column| Some((column.key?, column))).collect();
+        columns.sort_by_key(|(place, _)| *place);
+        columns.into_iter().map(|(_, column)| column)
     }
 
     /// The value of a column of [`Self::table`], from the tuple of the stream.

@@ -174,8 +174,8 @@ fn the_catalogue_adds_nullability_defaults_and_labels() {
         text("sad\u{1f}ok"),
     ]);
     let mut catalog = Catalog::default();
-    catalog.learn(&[text("n"), text("false"), text("5"), text("true")]);
-    catalog.learn(&[text("m"), text("true"), text("'sad'::public.mood"), text("false")]);
+    catalog.learn(&[text("n"), text("false"), text("5"), text("0")]);
+    catalog.learn(&[text("m"), text("true"), text("'sad'::public.mood"), None]);
     let relation = relation(&[("n", 23, -1), ("m", 16_400, -1)]);
     let columns = TableColumns::with_catalog(&relation, &catalog, &types, &ValueModes::default());
     let table = columns.table("golden", "public", "outbox");

@@ -227,12 +227,11 @@ fn variable_scale(decimal: &Decimal) -> Value<'static> {
     Value::Struct(Box::new(Struct::from_parts(schema, values)))
 }
 
-/// UTC time of day, `11:14:15.123456Z`.
+/// UTC time of day, `11:14:15.123456Z`. The end of a day is the start of the next, but for that of UTC itself.
 fn time_with_zone(text: &str) -> Option<Value<'static>> {
     let (micros, offset) = date::time_with_zone(text)?;
-    if micros == date::DAY_MICROSECONDS {
-        // Java's times end before 24:00; Debezium makes an exception at UTC only.
-        return (offset == 0).then_some(Value::text("24:00:00Z"));
+    if micros == date::DAY_MICROSECONDS && offset == 0 {
+        return Some(Value::text("24:00:00Z"));
     }
     let micros = (micros - offset).rem_euclid(date::DAY_MICROSECONDS);
     Some(Value::String(Cow::Owned(format!("{}Z", date::iso_time(micros, None)))))

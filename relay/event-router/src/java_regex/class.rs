@@ -68,8 +68,38 @@ impl Class {
         }
     }
 
-    /// A class by the name inside `\p{…}`.
-    pub(super) fn property(name: &str) -> Option<Self> {
+    /// A predefined class by its letter, with `(?U)` in Unicode's form.
+    pub(super) fn predefined(letter: char, is_unicode: bool) -> Option<Self> {
+        match letter {
+            'd' | 'w' | 's' if is_unicode => Self::unicode(&format!("\\{letter}")),
+            'd' => Some(Self::Digit),
+            'w' => Some(Self::Word),
+            's' => Some(Self::Space),
+            _ => None,
+        }
+    }
+
+    /// The characters that an expression of one character matches.
+    fn unicode(expression: &str) -> Option<Self> {
+        let expression = regex::Regex::new(&format!("^{expression}$"));
+        expression.ok().map(|expression| Self::Property(Arc::new(expression)))
+    }
+
+    /// A class by the name inside `\p{…}`; with `(?U)` those of POSIX have Unicode's members.
+    pub(super) fn property(name: &str, is_unicode: bool) -> Option<Self> {
+        let unicode = match name {
+            "Lower" => r"\p{Lowercase}",
+            "Upper" => r"\p{Uppercase}",
+            "Alpha" => r"\p{Alphabetic}",
+            "Digit" => r"\p{Nd}",
+            "Alnum" => r"[\p{Alphabetic}\p{Nd}]",
+            "Punct" => r"\p{P}",
+            "Space" => r"\p{White_Space}",
+            _ => "",
+        };
+        if is_unicode && !unicode.is_empty() {
+            return Self::unicode(unicode);
+        }
         let ascii: fn(&u8) -> bool = match name {
             "Lower" => u8::is_ascii_lowercase,
             "Upper" => u8::is_ascii_uppercase,
@@ -108,8 +138,7 @@ impl Class {
                 }
             }
         };
-        let expression = format!("^\\p{{{rust_name}}}$");
-        regex::Regex::new(&expression).ok().map(|expression| Self::Property(Arc::new(expression)))
+        Self::unicode(&format!("\\p{{{rust_name}}}"))
     }
 }
 

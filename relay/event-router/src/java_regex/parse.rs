@@ -36,6 +36,8 @@ pub(super) fn parse(expression: &str) -> Result<Parsed, RegexError> {
 struct Flags {
     ignore_case: bool,
     unicode_case: bool,
+    /// `(?U)`: the predefined classes are Unicode's.
+    unicode_classes: bool,
     multi_line: bool,
     dot_all: bool,
     comments: bool,
@@ -307,6 +309,10 @@ impl Parser {
                 Some('x') => self.flags.comments = on,
                 Some('d') => self.flags.unix_lines = on,
                 Some('u') => self.flags.unicode_case = on,
+                Some('U') => {
+                    self.flags.unicode_classes = on;
+                    self.flags.unicode_case = on;
+                }
                 Some('-') if on => on = false,
                 _ => return Ok(()),
             }

@@ -66,6 +66,8 @@ fn flags_change_case_dots_and_white_space() {
     check("(?i)ORDER(s?)", "orderS", true);
     check("(?i)Ä", "ä", false);
     check("(?iu)Ä", "ä", true);
+    check(r"\w+", "ä", false);
+    check(r"(?U)\w+\p{Upper}", "äÖ", true);
     check("a(?i:b)c", "aBc", true);
     check("a(?i:b)c", "aBC", false);
     check(".", "\n", false);

@@ -18,12 +18,8 @@ impl Parser {
         };
         let not = |class| Escape::Class(Class::Not(Box::new(class)));
         Ok(match character {
-            'd' => Escape::Class(Class::Digit),
-            'D' => not(Class::Digit),
-            'w' => Escape::Class(Class::Word),
-            'W' => not(Class::Word),
-            's' => Escape::Class(Class::Space),
-            'S' => not(Class::Space),
+            'd' | 'w' | 's' => Escape::Class(self.predefined(character)?),
+            'D' | 'W' | 'S' => not(self.predefined(character.to_ascii_lowercase())?),
             'h' => Escape::Class(Class::HorizontalSpace),
             'H' => not(Class::HorizontalSpace),
             'v' => Escape::Class(Class::VerticalSpace),
@@ -50,6 +46,11 @@ impl Parser {
             }
             other => Escape::Character(other),
         })
+    }
+
+    fn predefined(&self, letter: char) -> Result<Class, RegexError> {
+        Class::predefined(letter, self.flags.unicode_classes)
+            .ok_or_else(|| self.error("Unknown predefined class"))
     }
 
     fn octal(&mut self) -> Result<char, RegexError> {
@@ -100,7 +101,7 @@ impl Parser {
         } else {
             name.extend(self.next());
         }
-        Class::property(&name).ok_or_else(|| {
+        Class::property(&name, self.flags.unicode_classes).ok_or_else(|| {
             self.error(&format!("Unknown or unsupported character property {{{name}}}"))
         })
     }
