@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use event_router::data::{Decimal, Value};
 use regex::Regex;
 
+use super::catalog::{PgType, TypeForm, TypeRegistry};
 use super::kind::Kind;
 use super::modes::ValueModes;
 use super::value::{Converter, bits, zoned_timestamp};
@@ -23,9 +24,13 @@ const CURRENT: [&str; 5] =
 const LOCAL_DATE_MAX: i64 = 365_241_780_471;
 const LOCAL_DATE_MIN: i64 = -365_243_219_162;
 
-/// Whether Debezium reads defaults of a type at all: `oid`, `"char"`, addresses and ranges are left out.
-pub(super) const fn is_read(oid: u32) -> bool {
-    !matches!(oid, 18 | 26 | 650 | 774 | 829 | 869 | 3904 | 3906 | 3908 | 3910 | 3912 | 3926)
+/// Whether Debezium reads defaults of a type at all: not of `oid`, `"char"`, addresses and ranges, and of types that are
+/// not built in only those of enums.
+pub(super) fn is_read(types: &TypeRegistry, oid: u32) -> bool {
+    let is_left_out =
+        matches!(oid, 18 | 26 | 650 | 774 | 829 | 869 | 3904 | 3906 | 3908 | 3910 | 3912 | 3926);
+    let is_enum = |known: &PgType| matches!(known.form, TypeForm::Enum(_));
+    !is_left_out && types.get(oid).is_none_or(is_enum)
 }
 
 /// The default of a column; none where there is none or it cannot be read.

@@ -101,7 +101,7 @@ impl TableColumns {
             // Geometric types are optional whatever the column says.
             schema.optional |= facts.is_none_or(|facts| facts.optional);
             if let Some(expression) = facts.and_then(|facts| facts.default.as_deref())
-                && default::is_read(column.type_id)
+                && default::is_read(types, column.type_id)
             {
                 let type_name = types.name(column.type_id);
                 schema.default = default::value(&kind, type_name, expression, modes);
