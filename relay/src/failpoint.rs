@@ -12,8 +12,8 @@ pub const FAILPOINT: &str = "RELAY_FAILPOINT";
 /// Names the rule to break: [`EARLY_ACKNOWLEDGEMENT`] or [`NO_POSITION`].
 pub const SABOTAGE: &str = "RELAY_SABOTAGE";
 
-/// Records count as confirmed when they are handed to the producer, so that the acknowledgement runs ahead of Kafka: the
-/// mistake that the chaos test must find.
+/// Records count as confirmed when they are handed to the producer, so that the acknowledgement runs ahead of Kafka:
+/// the mistake that the chaos test must find.
 pub const EARLY_ACKNOWLEDGEMENT: &str = "early acknowledgement";
 
 /// A Kafka transaction is committed without the position behind its records, so that they are published again.

@@ -1,5 +1,5 @@
-//! Literals of options, read as Connect's `Values` reads them: null, true and false, numbers in the narrowest type, dates
-//! and times, or text. Arrays and maps stay text.
+//! Literals of options, read as Connect's `Values` reads them: null, true and false, numbers in the narrowest type,
+//! dates and times, or text. Arrays and maps stay text.
 
 use std::sync::Arc;
 

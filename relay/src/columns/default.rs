@@ -20,12 +20,13 @@ static FUNCTION: LazyLock<Option<Regex>> =
 const CURRENT: [&str; 5] =
     ["current_timestamp", "current_time", "current_date", "localtime", "localtimestamp"];
 
-/// Days of 1970-01-01 to the ends of Java's calendar, by which Debezium reads infinite defaults, not by the values' own.
+/// Days of 1970-01-01 to the ends of Java's calendar, by which Debezium reads infinite defaults, not by the values'
+/// own.
 const LOCAL_DATE_MAX: i64 = 365_241_780_471;
 const LOCAL_DATE_MIN: i64 = -365_243_219_162;
 
-/// Whether Debezium reads defaults of a type at all: not of `oid`, `"char"`, addresses and ranges, and of types that are
-/// not built in only those of enums.
+/// Whether Debezium reads defaults of a type at all: not of `oid`, `"char"`, addresses and ranges, and of types that
+/// are not built in only those of enums.
 pub(super) fn is_read(types: &TypeRegistry, oid: u32) -> bool {
     let is_left_out =
         matches!(oid, 18 | 26 | 650 | 774 | 829 | 869 | 3904 | 3906 | 3908 | 3910 | 3912 | 3926);

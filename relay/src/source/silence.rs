@@ -1,14 +1,16 @@
-//! Whether the server is still there: it is asked for a sign of life when it has been silent, and given up when it gives none.
+//! Whether the server is still there: it is asked for a sign of life when it has been silent, and given up when it
+//! gives none.
 //!
-//! TCP alone does not tell. Its keepalive needs a peer that does not answer on the network level; a proxy whose other side is
-//! gone and a server that stands still both go on answering there, and an acknowledgement that is on its way switches the
-//! keepalive off.
+//! TCP alone does not tell. Its keepalive needs a peer that does not answer on the network level; a proxy whose other
+//! side is gone and a server that stands still both go on answering there, and an acknowledgement that is on its way
+//! switches the keepalive off.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// What a server may take for an answer that is there already, but has not been read: nothing is read while Kafka has no room.
+/// What a server may take for an answer that is there already, but has not been read: nothing is read while Kafka has
+/// no room.
 const READ_TIME: Duration = Duration::from_secs(1);
 
 /// How long the server has been silent.
@@ -19,8 +21,8 @@ pub(super) struct Silence {
     heard_at: Instant,
     /// When it was first asked since then.
     asked_at: Option<Instant>,
-    /// End of the time for an answer that has not been read, since that was looked for. Waits are cut short and begun anew
-    /// whenever something else happens; this is not.
+    /// End of the time for an answer that has not been read, since that was looked for. Waits are cut short and begun
+    /// anew whenever something else happens; this is not.
     last_chance: Option<Instant>,
 }
 

@@ -14,7 +14,8 @@ use crate::numbered_events::NumberedEvents;
 
 const NAME: &str = "stops";
 
-/// What a stop may take beyond `SHUTDOWN_TIMEOUT`, as documented; and as much again for a machine with many tests on it.
+/// What a stop may take beyond `SHUTDOWN_TIMEOUT`, as documented; and as much again for a machine with many tests on
+/// it.
 const GRACE: Duration = Duration::from_secs(2 * 4);
 
 /// `SHUTDOWN_TIMEOUT` of these tests.

@@ -12,8 +12,8 @@ use tokio::signal::unix::{SignalKind, signal};
 /// Starts servers of its own and our programs, places orders, kills everything in turn, and counts at the end from the
 /// databases and the topics what was committed and what arrived.
 ///
-/// The last line has the figures. The exit code is not 0 when an event was lost, overtaken by a later one of its key, or
-/// took effect twice.
+/// The last line has the figures. The exit code is not 0 when an event was lost, overtaken by a later one of its key,
+/// or took effect twice.
 #[derive(Parser)]
 #[command(name = "chaos", bin_name = "cargo chaos", args_conflicts_with_subcommands = true)]
 struct Arguments {

@@ -53,7 +53,8 @@ impl Sabotage {
                 flow.relay.set_variable("RELAY_FAILPOINT", END_AFTER_COMMIT);
             }
             Self::NoDedup => {
-                // What decides about an event that comes again is the insert, and what decides about the insert is the key.
+                // What decides about an event that comes again is the insert, and what decides about the insert is the
+                // key.
                 let options = mysql_options(&flow.shipment_database);
                 let mut mysql = MySqlConnection::connect_with(&options).await?;
                 for statement in [

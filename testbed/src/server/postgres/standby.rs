@@ -22,8 +22,8 @@ const NOT_COPIED: [&str; 5] =
     ["postmaster.pid", "postmaster.opts", "pg_replslot", "pg_wal", "backup_label"];
 
 impl Postgres {
-    /// Copies a running server (PostgreSQL 17 or newer) and starts the copy as its standby, on a port and in a folder of
-    /// its own. It keeps the logical slots that may fail over (`sync_replication_slots`).
+    /// Copies a running server (PostgreSQL 17 or newer) and starts the copy as its standby, on a port and in a folder
+    /// of its own. It keeps the logical slots that may fail over (`sync_replication_slots`).
     ///
     /// # Errors
     /// When the copy cannot be made or does not start.
