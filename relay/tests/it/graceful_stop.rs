@@ -134,7 +134,7 @@ async fn a_stop_under_load_drains_so_that_nothing_is_lost_or_repeated() -> Resul
     let once = ("exactly.once.support", "required");
     let interval =
         [once, ("transaction.boundary", "interval"), ("transaction.boundary.interval.ms", "1000")];
-    for options in [&[][..], &[once], &[once, ("transaction.boundary", "connector")], &interval] {
+    for options in [&[][..], &[once], &interval] {
         let flow = Flow::new(servers().await?.bootstrap_servers(), options).await?;
         let worker = flow.streaming().await?;
         let emitter = flow.events.emit_from(1);

@@ -50,6 +50,22 @@ async fn memory_stays_bounded_in_the_long_form() -> Result<()> {
     run(Load { rows: 1_000_000, large: 500, away, deadline }).await
 }
 
+/// Everything of a database transaction is in one Kafka transaction, or in several: neither is held in memory.
+#[tokio::test]
+async fn memory_stays_bounded_with_exactly_once() -> Result<()> {
+    for boundary in ["poll", "connector"] {
+        let options = [("exactly.once.support", "required"), ("transaction.boundary", boundary)];
+        let mut bounded = Bounded::start(Duration::from_secs(120), &options).await?;
+        bounded.insert(200_000, 100).await?;
+        bounded.all_arrive(&format!("one large transaction, {boundary}")).await?;
+        bounded.insert(100, 1 << 20).await?;
+        bounded.all_arrive(&format!("payloads of a mebibyte, {boundary}")).await?;
+        bounded.worker.program.terminate().await?;
+        bounded.kafka.stop().await;
+    }
+    Ok(())
+}
+
 /// A relay on a broker of its own.
 struct Bounded {
     kafka: Kafka,
@@ -66,7 +82,7 @@ struct Bounded {
 }
 
 async fn run(load: Load) -> Result<()> {
-    let mut bounded = Bounded::start(load.deadline).await?;
+    let mut bounded = Bounded::start(load.deadline, &[]).await?;
     let sender = bounded.sender().await?;
     bounded.insert(load.rows, 100).await?;
     bounded.all_arrive("one large transaction").await?;
@@ -98,7 +114,7 @@ async fn run(load: Load) -> Result<()> {
 }
 
 impl Bounded {
-    async fn start(deadline: Duration) -> Result<Self> {
+    async fn start(deadline: Duration, options: &[(&str, &str)]) -> Result<Self> {
         let (database, mut sql) = outbox_database().await?;
         let timeout =
             format!("alter role current_user set wal_sender_timeout = '{SENDER_TIMEOUT}'");
@@ -113,6 +129,9 @@ impl Bounded {
         create(kafka.bootstrap_servers(), &topic).await?;
         let mut config = example_config(&database)?;
         config["transforms.outbox.route.topic.replacement"] = json!(topic);
+        for (option, value) in options {
+            config[*option] = json!(value);
+        }
         let slot = config["slot.name"].as_str().context("no slot")?.to_owned();
         let worker = Worker::start_only(kafka.bootstrap_servers(), &topics, &[])?;
         worker.ready().await?;
