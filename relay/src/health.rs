@@ -137,6 +137,10 @@ impl Health {
         let mut state = self.lock();
         let wal_end = report.look.wal_end;
         let streams = state.role == Role::Streaming;
+        if !streams && !matches!(state.role, Role::Paused | Role::Failed { .. }) {
+            // The look of a watch that has just ended.
+            return;
+        }
         if streams && state.expected.is_none() && wal_end > state.received_lsn {
             state.expected = Some((wal_end, Instant::now()));
         }

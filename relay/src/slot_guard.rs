@@ -63,14 +63,15 @@ impl SlotGuard {
         Self { watching: tokio::spawn(watch.run(None)), exceeded }
     }
 
-    /// Waits until the slot is over its budget and is to be dropped for it; for ever where that is not asked for.
+    /// Waits for a look that finds the slot over its budget and to be dropped for it; for ever where that is not asked
+    /// for. Each such look is told once.
     pub async fn exceeded(&mut self) -> SlotReport {
         loop {
-            if let Some(report) = self.exceeded.borrow_and_update().clone() {
-                return report;
-            }
             if self.exceeded.changed().await.is_err() {
                 return std::future::pending().await;
+            }
+            if let Some(report) = self.exceeded.borrow_and_update().clone() {
+                return report;
             }
         }
     }
@@ -82,15 +83,16 @@ impl Drop for SlotGuard {
     }
 }
 
-/// `relay.slot.budget.action=drop`: gives the slot up, which nobody reads from. The error says what is lost.
-pub async fn give_up(connector: &ConnectorConfig, report: &SlotReport) -> SourceError {
-    let dropped = async {
-        let mut connection = Connection::open(&connector.database, Purpose::Query).await?;
-        slot::drop(&mut connection, &connector.slot).await
-    };
-    if let Err(error) = dropped.await {
-        return error;
-    }
+/// `relay.slot.budget.action=drop`: gives the slot up, which nobody reads from. Returns what is lost with it, for a trace.
+///
+/// # Errors
+/// When it could not be dropped.
+pub async fn give_up(
+    connector: &ConnectorConfig,
+    report: &SlotReport,
+) -> Result<SourceError, SourceError> {
+    let mut connection = Connection::open(&connector.database, Purpose::Query).await?;
+    slot::drop(&mut connection, &connector.slot).await?;
     let from = report.look.confirmed_flush_lsn.unwrap_or(Lsn::ZERO);
     let reason = format!(
         "it held back {} bytes of WAL, more than relay.slot.budget.bytes allows, and was dropped as \
@@ -99,7 +101,12 @@ pub async fn give_up(connector: &ConnectorConfig, report: &SlotReport) -> Source
          and goes on from there; events whose rows are deleted are lost",
         report.retained_bytes
     );
-    SourceError::SlotUnusable { slot: connector.slot.clone(), reason }
+    Ok(SourceError::SlotUnusable { slot: connector.slot.clone(), reason })
+}
+
+/// A login that is refused: another one like it could lock the account.
+fn is_refused_login(error: &SourceError) -> bool {
+    matches!(error, SourceError::Server { error, .. } if error.code.starts_with("28"))
 }
 
 /// A watch that goes on.
@@ -155,6 +162,13 @@ impl Watch {
                         if self.rests { "" } else { ", the stream goes on" }
                     );
                 }
+                if self.rests && is_refused_login(&error) {
+                    return;
+                }
+            }
+            if self.rests {
+                // A database with a session cannot be dropped or renamed, which is what connectors are stopped for.
+                self.connection = None;
             }
         }
     }
@@ -169,9 +183,11 @@ impl Watch {
 
     async fn look(&mut self) -> Result<(), SourceError> {
         let slot = self.connector.slot.clone();
+        // A start looks whose slot it is; a connector that rests may have the name of somebody else's.
         let sql = format!(
             "select active, wal_status, safe_wal_size, restart_lsn, confirmed_flush_lsn, pg_current_wal_lsn() \
-             from pg_replication_slots where slot_name = {}",
+             from pg_replication_slots where slot_name = {} and database = current_database() \
+             and plugin = 'pgoutput'",
             quote_literal(&slot)
         );
         let rows = self.connection().await?.query("look at the replication slot", &sql).await?;

@@ -60,11 +60,6 @@ impl Converter<'_> {
             date::MINUS_INFINITY => (MILLIS_MINUS_INFINITY, i64::MIN),
             text => {
                 let micros = date::timestamp_by(date::hybrid_days, text)?;
-                if self.modes.time_precision == Mode::Nanoseconds
-                    && micros.checked_mul(1000).is_none()
-                {
-                    return Some(Value::Null);
-                }
                 return self.timestamp_of(micros, precision);
             }
         };

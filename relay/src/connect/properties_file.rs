@@ -13,6 +13,7 @@ pub(super) fn value(text: &str, key: &str) -> Option<String> {
 /// leading blanks.
 fn logical_lines(text: &str) -> Vec<String> {
     let mut lines = Vec::new();
+    let text = text.replace("\r\n", "\n");
     let mut natural = text.split(['\n', '\r']).map(|line| line.trim_start_matches(is_blank));
     while let Some(line) = natural.next() {
         if line.is_empty() || line.starts_with(['#', '!']) {
@@ -21,9 +22,7 @@ fn logical_lines(text: &str) -> Vec<String> {
         let mut whole = line.to_owned();
         while ends_in_backslash(&whole) {
             whole.pop();
-            // A line end of two characters makes an empty line between the two.
-            let next = natural.by_ref().find(|line| !line.is_empty());
-            let Some(next) = next else { break };
+            let Some(next) = natural.next() else { break };
             whole.push_str(next);
         }
         lines.push(whole);
@@ -83,9 +82,11 @@ fn code_point(chars: &mut Peekable<Chars<'_>>) -> Option<char> {
     if !(0xD800..0xDC00).contains(&first) {
         return char::decode_utf16([first]).next()?.ok();
     }
-    if chars.next() != Some('\\') || chars.next() != Some('u') {
+    let mut ahead = chars.clone();
+    if ahead.next() != Some('\\') || ahead.next() != Some('u') {
         return None;
     }
+    *chars = ahead;
     let digits: String = chars.by_ref().take(4).collect();
     let second = u16::from_str_radix(&digits, 16).ok()?;
     char::decode_utf16([first, second]).next()?.ok()
@@ -117,13 +118,15 @@ mod tests {
 
     #[test]
     fn escapes_and_lines_that_go_on_are_read() {
-        let text = "back=a\\\\b\nodd=a\\bc\ntab=a\\tb\nlong=one,\\\r\n    two\nend=\\\\\nnext=1\n\
+        let text = "back=a\\\\b\nodd=a\\bc\ntab=a\\tb\nlong=one,\\\r\n    two\nalone=1\\\n\nbehind=2\nend=\\\\\nnext=1\n\
                     umlaut=\\u00e4\nclef=\\uD834\\uDD1E\nlast=x\\";
         for (key, expected) in [
             ("back", "a\\b"),
             ("odd", "abc"),
             ("tab", "a\tb"),
             ("long", "one,two"),
+            ("alone", "1"),
+            ("behind", "2"),
             ("end", "\\"),
             ("next", "1"),
             ("umlaut", "ä"),

@@ -10,7 +10,8 @@ use crate::health::State;
 /// slot and of a server's keepalives together, several times.
 pub(super) const STREAM_SILENCE_MAX: Duration = Duration::from_secs(60);
 
-/// Status and body. One connector that should work and does not makes the worker unready; one that stands by does not.
+/// Status and body. One connector that should work and does not makes the worker unready; one that stands by does not, nor one
+/// that is paused, as long as its slot keeps to its budget.
 pub(super) fn answer(connectors: &[(String, State)], registered: usize) -> (u16, Value) {
     let mut roles = Map::new();
     let mut is_ready = true;

@@ -95,7 +95,8 @@ impl<'a> Providers<'a> {
                 Kind::File | Kind::Dir => match property("param.allowed.paths") {
                     None => Limit::None,
                     Some(paths) => {
-                        Limit::Paths(paths.split(',').map(|path| path.trim().to_owned()).collect())
+                        let paths = paths.split(',').map(str::trim).filter(|path| !path.is_empty());
+                        Limit::Paths(paths.map(str::to_owned).collect())
                     }
                 },
             };
@@ -170,7 +171,9 @@ impl<'a> Providers<'a> {
 }
 
 fn kind(class_or_name: &str) -> Option<Kind> {
-    match class_or_name.rsplit('.').next()? {
+    // Kafka's own; one of the same name by somebody else may do more than read.
+    let name = class_or_name.strip_prefix("org.apache.kafka.common.config.provider.");
+    match name.unwrap_or(class_or_name) {
         "file" | "FileConfigProvider" => Some(Kind::File),
         "env" | "EnvVarConfigProvider" => Some(Kind::Env),
         "dir" | "directory" | "DirectoryConfigProvider" => Some(Kind::Dir),
@@ -238,6 +241,8 @@ mod tests {
         assert_eq!(error.variable, "config.providers.vault.class");
         assert!(error.problem.contains("VaultConfigProvider"), "{error:?}");
         assert!(check(&worker(&vault[..1])).is_err(), "a name alone says nothing");
+        let class = ("CONNECT_CONFIG_PROVIDERS_ENV_CLASS", "com.example.FileConfigProvider");
+        assert!(check(&worker(&[class])).is_err(), "it may decrypt what it reads");
         assert!(check(&worker(&[])).is_ok());
     }
 

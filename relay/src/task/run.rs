@@ -321,7 +321,8 @@ impl Run<'_> {
             result = pipeline.run(&mut wal, stop, worker.shutdown_timeout) => result,
             report = guard.exceeded() => {
                 wal.close().await;
-                return Err(slot_guard::give_up(connector, &report).await.into());
+                let lost = slot_guard::give_up(connector, &report).await;
+                return Err(lost.unwrap_or_else(|error| error).into());
             }
         };
         drop(guard);

@@ -53,8 +53,20 @@ impl Pair {
 
     /// Waits until the standby could take over this slot.
     async fn until_synchronized(&self, slot: &str) -> Result<()> {
-        let sql = "select slot_name from pg_replication_slots where failover and synced and not temporary";
-        until(&self.standby, &format!("{sql} and slot_name = '{slot}'")).await
+        let (primary, standby) = (self.primary.admin().url(), self.standby.admin().url());
+        let sql = format!(
+            "select slot_name from pg_replication_slots \
+             where failover and synced and not temporary and slot_name = '{slot}'"
+        );
+        eventually("the slot at the standby", DEADLINE, || async {
+            // A slot is taken over when the primary's has moved on, for which an idle one waits for this.
+            let mut sql_on_primary = PgConnection::connect(&primary).await?;
+            sqlx::raw_sql("select pg_log_standby_snapshot()").execute(&mut sql_on_primary).await?;
+            let mut connection = PgConnection::connect(&standby).await?;
+            let row = sqlx::query(sqlx::AssertSqlSafe(sql.clone()));
+            Ok(row.fetch_optional(&mut connection).await?.map(drop))
+        })
+        .await
     }
 
     async fn fail_over(&mut self) -> Result<()> {

@@ -139,7 +139,9 @@ fn read_tokens(
     if let Some(extensions) = get(EXTENSIONS) {
         let named = |pair: &str| {
             pair.split_once('=').is_some_and(|(name, _)| {
-                !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphabetic())
+                !name.is_empty()
+                    && name != "auth"
+                    && name.bytes().all(|byte| byte.is_ascii_alphabetic())
             })
         };
         if !extensions.split(',').all(|pair| named(pair.trim())) {

@@ -72,6 +72,10 @@ impl Default for Plan {
 /// # Errors
 /// When something does not start or does not come back. A broken promise is no error: it is in the report.
 pub async fn run(plan: &Plan, progress: impl Fn(&str) + Send + Sync + 'static) -> Result<Report> {
+    anyhow::ensure!(
+        plan.exactly_once || plan.sabotage != Some(Sabotage::NoPosition),
+        "--sabotage no-position breaks transactions: add --exactly-once"
+    );
     let seed = plan.seed.unwrap_or_else(|| uuid::Uuid::new_v4().as_u64_pair().0 % 1_000_000);
     progress(&format!("seed {seed}: `--seed {seed} --kills {}` repeats this schedule", plan.kills));
     let mut stage = Box::pin(Stage::set(plan, progress)).await?;

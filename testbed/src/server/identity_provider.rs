@@ -44,8 +44,11 @@ pub struct IdentityProvider {
 /// Who may have a token, and how long it is good.
 #[derive(Debug, Clone)]
 pub struct TokenClient {
+    /// How it is known to the provider.
     pub id: String,
+    /// What it proves that with.
     pub secret: String,
+    /// How long its tokens are good.
     pub life: Duration,
 }
 

@@ -12,8 +12,6 @@ pub(super) struct RestingSlot {
     properties: Properties,
     connector: ConnectorConfig,
     guard: SlotGuard,
-    /// It is over its budget, and was dropped for that, or could not be.
-    given_up: bool,
 }
 
 impl Supervisor {
@@ -31,23 +29,39 @@ impl Supervisor {
             // What is wrong with the configuration is told by the task.
             let connector = self.connector_config(&properties).ok()?;
             let guard = SlotGuard::start_resting(&connector, &self.health);
-            Some(RestingSlot { properties, connector, guard, given_up: false })
+            Some(RestingSlot { properties, connector, guard })
         });
     }
 
-    /// `relay.slot.budget.action=drop` counts for a connector that rests, too.
+    /// `relay.slot.budget.action=drop` counts for a connector that rests, too. What could not be dropped is tried again
+    /// at the next look.
     pub(super) async fn give_up_resting_slot(&mut self, report: &SlotReport) {
-        let Some(slot) = &mut self.resting_slot else { return };
-        slot.given_up = true;
-        let told = slot_guard::give_up(&slot.connector, report).await;
-        tracing::error!(connector.name = self.name, slot.name = slot.connector.slot, "{told}");
+        let Some(slot) = &self.resting_slot else { return };
+        let name = &slot.connector.slot;
+        let dropped = tokio::select! {
+            // A stop of the process does not wait for a server that does not answer.
+            () = self.shutdown.cancelled() => return,
+            dropped = slot_guard::give_up(&slot.connector, report) => dropped,
+        };
+        let lost = match dropped {
+            Ok(lost) => lost.to_string(),
+            Err(error) => {
+                tracing::warn!(connector.name = self.name, slot.name = name, %error, "the slot is over its budget and was not dropped");
+                return;
+            }
+        };
+        tracing::error!(connector.name = self.name, slot.name = name, "{lost}");
+        if let Some(task) = &mut self.task {
+            task.phase = Phase::Failed;
+            self.fail(lost);
+        }
     }
 }
 
 /// Waits until a slot that rests is to be dropped for what it holds back; for ever where none is.
 pub(super) async fn over_budget(slot: &mut Option<RestingSlot>) -> SlotReport {
     match slot {
-        Some(slot) if !slot.given_up => slot.guard.exceeded().await,
-        _ => std::future::pending().await,
+        Some(slot) => slot.guard.exceeded().await,
+        None => std::future::pending().await,
     }
 }

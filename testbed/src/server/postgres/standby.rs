@@ -92,7 +92,11 @@ impl Postgres {
 
 /// Copies a data folder that is in use: what goes meanwhile is not missed, and the WAL brings what changes.
 fn copy(from: &Path, to: &Path, user: Option<User>) -> Result<()> {
-    for entry in fs::read_dir(from)? {
+    let entries = match fs::read_dir(from) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
         let entry = entry?;
         let (source, target) = (entry.path(), to.join(entry.file_name()));
         let is_left_out = NOT_COPIED.iter().any(|name| entry.file_name() == *name);
