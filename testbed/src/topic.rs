@@ -111,7 +111,13 @@ pub async fn read(bootstrap_servers: &str, topic: &str) -> Result<Vec<Record>> {
         let mut reader = Reader::open(&bootstrap_servers, &topic)?;
         let until = Instant::now() + REQUEST_BOUND;
         let mut records = Vec::new();
-        reader.note_ends()?;
+        // The broker may just be coming back.
+        while let Err(error) = reader.note_ends() {
+            if Instant::now() > until {
+                return Err(error.context(format!("look where topic {topic} ends")));
+            }
+            std::thread::park_timeout(POLL_BOUND);
+        }
         while !reader.is_at_end() {
             let found = reader.next()?;
             if found.is_none() && Instant::now() > until {
