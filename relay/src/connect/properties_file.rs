@@ -6,7 +6,7 @@ use std::str::Chars;
 /// The value of a key; the last one where it comes again. None: it is not there.
 pub(super) fn value(text: &str, key: &str) -> Option<String> {
     let pairs = logical_lines(text).into_iter().map(|line| pair(&line));
-    pairs.filter(|(name, _)| name == key).map(|(_, value)| value).last()
+    pairs.filter(|(name, _)| name == key).map(|(_, value)| value).next_back()
 }
 
 /// Lines without comments and blank ones. A backslash at the end of a line takes the next one along, without its

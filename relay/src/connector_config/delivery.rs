@@ -113,11 +113,16 @@ fn worker_allows(options: &mut Options<'_>, worker: &WorkerConfig) -> Worker {
     }
 }
 
+/// Kafka Connect's default of `offset.flush.interval.ms`.
+const CONNECT_FLUSH_INTERVAL: Duration = Duration::from_secs(60);
+
 fn boundary(options: &mut Options<'_>, worker: &WorkerConfig, is_on: bool) -> Boundary {
     let words = [("poll", 'p'), ("interval", 'i'), ("connector", 'c')];
     let boundary = options.choice(BOUNDARY, &words, 'p');
-    // Kafka Connect takes the interval between two writes of offsets.
-    let default = u64::try_from(worker.offset_flush_interval.as_millis()).unwrap_or(u64::MAX);
+    // Kafka Connect takes the interval between two writes of offsets, which is a minute there where it is not set.
+    let given = worker.properties.get("offset.flush.interval.ms").is_some();
+    let default = if given { worker.offset_flush_interval } else { CONNECT_FLUSH_INTERVAL };
+    let default = u64::try_from(default.as_millis()).unwrap_or(u64::MAX);
     let max = u64::try_from((TIMEOUT_MAX - COMMIT_TIME).as_millis()).unwrap_or(u64::MAX);
     let is_given = options.text(INTERVAL).is_some();
     let interval = options.milliseconds(INTERVAL, default.clamp(1, max), 1..=max);
