@@ -13,6 +13,7 @@ pub mod data;
 pub mod envelope;
 pub mod event;
 pub mod expand;
+pub mod java_properties;
 pub mod java_regex;
 pub mod json_text;
 mod literal;

@@ -3,7 +3,6 @@
 //!
 //! Source of the rules: W3C Trace Context, OpenTelemetry's propagator for it, and the conformance vectors.
 
-mod properties;
 mod state;
 
 use std::borrow::Cow;
@@ -11,8 +10,8 @@ use std::sync::{Arc, LazyLock};
 
 use crate::data::{DataError, Schema, Type, Value};
 use crate::event::Header;
+use crate::java_properties::Properties;
 
-use properties::Properties;
 use state::valid_state;
 
 /// Gives random bits for the ids of spans; the router itself knows no source of them.

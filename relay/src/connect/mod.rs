@@ -13,7 +13,6 @@ mod log_levels;
 mod metrics;
 mod offsets;
 mod plugins;
-mod properties_file;
 mod readiness;
 mod references;
 mod registered;

@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::path::{Component, Path};
 
+use event_router::java_properties::Properties as JavaProperties;
 use regex::Regex;
 
-use super::properties_file;
 use super::storage::Properties;
 use crate::config::{ConfigError, Environment, WorkerConfig};
 
@@ -161,7 +161,10 @@ impl<'a> Providers<'a> {
         let found = match kind {
             Kind::Env => self.environment.get(key).map(str::to_owned),
             Kind::File => {
-                read_small(Path::new(path))?.and_then(|text| properties_file::value(&text, key))
+                let text = read_small(Path::new(path))?.unwrap_or_default();
+                let properties =
+                    JavaProperties::load(&text).map_err(|error| format!("{path}: {}", error.0))?;
+                properties.get(key).map(str::to_owned)
             }
             Kind::Dir if is_file_name(key) => read_small(&Path::new(path).join(key))?,
             Kind::Dir => None,

@@ -1,4 +1,4 @@
-//! Java's form of properties, in which a row tells its tracing context.
+//! Java's form of properties, in which a row tells its tracing context, and files hold what options refer to.
 
 use std::collections::BTreeMap;
 use std::iter::Peekable;
@@ -8,14 +8,14 @@ use crate::data::DataError;
 
 /// Keys and values; the last of equal keys counts.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Properties(BTreeMap<String, String>);
+pub struct Properties(BTreeMap<String, String>);
 
 impl Properties {
     /// Reads properties, as `java.util.Properties.load` does.
     ///
     /// # Errors
     /// When `\u` is not followed by four hexadecimal digits.
-    pub(super) fn load(text: &str) -> Result<Self, DataError> {
+    pub fn load(text: &str) -> Result<Self, DataError> {
         let mut properties = BTreeMap::new();
         let mut chars = text.chars().peekable();
         while let Some(line) = logical_line(&mut chars) {
@@ -25,7 +25,9 @@ impl Properties {
         Ok(Self(properties))
     }
 
-    pub(super) fn get(&self, key: &str) -> Option<&str> {
+    /// The value of a key.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&str> {
         self.0.get(key).map(String::as_str)
     }
 }
@@ -94,19 +96,27 @@ fn unescape(text: &str) -> Result<String, DataError> {
             Some('r') => plain.push('\r'),
             Some('f') => plain.push('\u{c}'),
             Some('u') => {
-                let digits: String = chars.by_ref().take(4).collect();
-                let is_code =
-                    digits.len() == 4 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-                let code = u32::from_str_radix(&digits, 16).ok().filter(|_| is_code);
-                let code =
-                    code.ok_or_else(|| DataError("Malformed \\uxxxx encoding.".to_owned()))?;
-                plain.push(char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER));
+                let mut units = vec![unit(&mut chars)?];
+                // A character outside of the first 65,536 is written as two.
+                while let Some(rest) = chars.as_str().strip_prefix("\\u") {
+                    chars = rest.chars();
+                    units.push(unit(&mut chars)?);
+                }
+                plain.push_str(&String::from_utf16_lossy(&units));
             }
             Some(other) => plain.push(other),
             None => {}
         }
     }
     Ok(plain)
+}
+
+/// One of Java's characters, by four hexadecimal digits.
+fn unit(chars: &mut Chars<'_>) -> Result<u16, DataError> {
+    let digits: String = chars.take(4).collect();
+    let is_code = digits.len() == 4 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let unit = u16::from_str_radix(&digits, 16).ok().filter(|_| is_code);
+    unit.ok_or_else(|| DataError("Malformed \\uxxxx encoding.".to_owned()))
 }
 
 #[cfg(test)]
@@ -116,7 +126,7 @@ mod tests {
     #[test]
     fn properties_are_read_as_java_reads_them() {
         let text = "# a comment\n! another\r\n\n  key = value \nkey2:v2\nkey3 v3\nempty\n\
-                    long=a\\\n   b\\\r\n c\nesc\\=aped=\\u0041\\tx\\\\\nkey2=again\nlast=x\\";
+                    long=a\\\n   b\\\r\n c\nalone=1\\\n\nbehind=2\nclef=\\uD834\\uDD1E\nesc\\=aped=\\u0041\\tx\\\\\nkey2=again\nlast=x\\";
         let properties = Properties::load(text).unwrap();
         let expected = [
             ("key", "value "),
@@ -124,6 +134,9 @@ mod tests {
             ("key3", "v3"),
             ("empty", ""),
             ("long", "abc"),
+            ("alone", "1"),
+            ("behind", "2"),
+            ("clef", "\u{1d11e}"),
             ("esc=aped", "A\tx\\"),
             ("last", "x"),
         ];
