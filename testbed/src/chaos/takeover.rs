@@ -10,6 +10,7 @@ use super::load::{Habit, Load};
 use super::report::Report;
 use super::stage::Stage;
 use super::{CATCH_UP_BOUND, Plan, STEP_BOUND};
+use crate::measure::median;
 use crate::topic::Reader;
 
 /// PostgreSQL's patience with a relay that stands still; the documented bound is made of it.
@@ -71,30 +72,16 @@ impl Takeovers {
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         let line = |name: &str, seconds: &[f64]| {
-            let mut sorted = seconds.to_vec();
-            sorted.sort_by(f64::total_cmp);
-            let at = |index: usize| sorted.get(index).copied().unwrap_or_default();
-            let (min, median, max) = (at(0), median(seconds), at(sorted.len().saturating_sub(1)));
+            let min = seconds.iter().copied().fold(f64::INFINITY, f64::min);
+            let max = seconds.iter().copied().fold(0.0, f64::max);
             format!(
-                "takeover, {name}: min {min:.2} s, median {median:.2} s, max {max:.2} s of {}",
-                sorted.len()
+                "takeover, {name}: min {min:.2} s, median {:.2} s, max {max:.2} s of {}",
+                median(seconds),
+                seconds.len()
             )
         };
         let each = [("killed", &self.killed), ("frozen", &self.frozen)];
         each.iter().filter(|(_, s)| !s.is_empty()).map(|(name, s)| line(name, s)).collect()
-    }
-}
-
-/// The value in the middle, or between the two there; zero of none.
-fn median(seconds: &[f64]) -> f64 {
-    let mut sorted = seconds.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let at = |index: usize| sorted.get(index).copied().unwrap_or_default();
-    let middle = sorted.len() / 2;
-    if sorted.len().is_multiple_of(2) {
-        f64::midpoint(at(middle.saturating_sub(1)), at(middle))
-    } else {
-        at(middle)
     }
 }
 

@@ -19,6 +19,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 pub use report::Report;
+pub(crate) use stopwatch::median;
 
 use stage::Stage;
 

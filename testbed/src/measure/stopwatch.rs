@@ -59,7 +59,7 @@ impl Spread {
 }
 
 /// The middle value, or the mean of the two middle ones. Not a number for none.
-pub(super) fn median(values: &[f64]) -> f64 {
+pub(crate) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;
