@@ -228,9 +228,10 @@ impl TableColumns {
             Value::Struct(structure) => {
                 Ok(Value::Struct(Box::new(structure.with_schema(Arc::clone(schema)))))
             }
-            // The one kind whose text Debezium reads as null to begin with.
-            Value::Null if known.kind == Kind::Name => Ok(Converter::null(known, &self.modes)),
-            Value::Null if schema.optional || schema.default.is_some() => {
+            // `name` is the one kind whose text Debezium reads as null to begin with.
+            Value::Null
+                if known.kind == Kind::Name || schema.optional || schema.default.is_some() =>
+            {
                 Ok(Converter::null(known, &self.modes))
             }
             Value::Null => Err("there is no such value, and it must not be null".to_owned()),

@@ -1,7 +1,7 @@
 //! OAUTHBEARER: where tokens come from, by the names of Kafka's Java client, told to librdkafka, which fetches them
 //! itself (its method `oidc`), and the next before one ends. Pure.
 
-use std::fmt::Write as _;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::jaas::Login;
 use super::{Form, Properties, PropertyError, form, plain, refuse};
@@ -179,22 +179,13 @@ fn credentials(
     Ok(())
 }
 
-/// As a value stands in a form: everything but what needs no escape.
+/// What stands in a form as it is (WHATWG URL, application/x-www-form-urlencoded); a blank becomes a plus.
+const FORM: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'*').remove(b' ');
+
 fn form_encoded(value: &Secret) -> Secret {
-    let mut text = String::with_capacity(value.expose().len());
-    for byte in value.expose().trim().bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'*' => {
-                text.push(char::from(byte));
-            }
-            b' ' => text.push('+'),
-            other => {
-                // A String takes every text.
-                let _ = write!(text, "%{other:02X}");
-            }
-        }
-    }
-    Secret::new(text)
+    let encoded = utf8_percent_encode(value.expose().trim(), FORM).to_string();
+    Secret::new(encoded.replace(' ', "+"))
 }
 
 /// What the broker is told beside the token.
