@@ -8,8 +8,9 @@
 FROM rust:1-bookworm AS build
 WORKDIR /src
 # zlib and OpenSSL (for librdkafka) go into the binary too, although the build image has shared ones: the runtime needs no
-# library but glibc's (librdkafka's libcurl is built by cargo, and is static anyway). OpenSSL is the build image's own, which its distribution keeps patched. It has to be shown a folder
-# of ours: what pkg-config finds in a system folder is never linked statically.
+# library but glibc's (librdkafka's libcurl is built by cargo, and is static anyway). OpenSSL is the build image's own,
+# which its distribution keeps patched. It has to be shown a folder of ours: what pkg-config finds in a system folder is
+# never linked statically.
 ENV CARGO_TERM_COLOR=never LIBZ_SYS_STATIC=1 SQLX_OFFLINE=true \
     OPENSSL_NO_VENDOR=1 OPENSSL_STATIC=1 OPENSSL_DIR=/openssl
 RUN mkdir /openssl && ln -s "/usr/lib/$(gcc -dumpmachine)" /openssl/lib && ln -s /usr/include /openssl/include

@@ -163,6 +163,12 @@ impl Watch {
                     );
                 }
                 if self.rests && is_refused_login(&error) {
+                    tracing::warn!(
+                        connector.name = self.connector.name,
+                        slot.name = self.connector.slot,
+                        "the slot is not watched any more, so as not to lock the account: correct the login, or restart \
+                         the connector"
+                    );
                     return;
                 }
             }

@@ -46,7 +46,15 @@ impl Supervisor {
         let lost = match dropped {
             Ok(lost) => lost.to_string(),
             Err(error) => {
-                tracing::warn!(connector.name = self.name, slot.name = name, %error, "the slot is over its budget and was not dropped");
+                tracing::warn!(
+                    connector.name = self.name,
+                    slot.name = name,
+                    slot.confirmed_flush_lsn =
+                        report.look.confirmed_flush_lsn.map(tracing::field::display),
+                    %error,
+                    "the slot is over its budget and could not be dropped; it is tried again at the next look. To free \
+                     the disk at once: select pg_drop_replication_slot"
+                );
                 return;
             }
         };
