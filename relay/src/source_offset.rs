@@ -174,6 +174,8 @@ pub struct OffsetTracker {
     confirmed: Option<Change>,
     waiting: Option<(Sequence, Change)>,
     latest: Option<(Sequence, Change)>,
+    /// Records that were confirmed by the last look.
+    records: Sequence,
     last_topic: String,
     topics: BTreeMap<String, Sequence>,
 }
@@ -316,6 +318,7 @@ impl OffsetTracker {
 
     /// All records below `oldest_unconfirmed` are confirmed.
     pub fn confirm(&mut self, oldest_unconfirmed: Sequence) {
+        self.records = oldest_unconfirmed;
         while let Some((_, change)) =
             self.waiting.take_if(|(sequence, _)| *sequence < oldest_unconfirmed)
         {
@@ -331,7 +334,7 @@ impl OffsetTracker {
         let offset = change.offset().with_identity(self.identity.clone());
         let moved = change.transaction.end_lsn.filter(|end| *end < confirmed_lsn);
         let moved = moved.map(|_| offset.moved_to(confirmed_lsn));
-        Some(Told { offset, moved })
+        Some(Told { offset, moved, records: self.records })
     }
 
     /// Takes the topics that records were written to since the last call, as far as Kafka has confirmed them.
@@ -352,6 +355,8 @@ pub struct Told {
     pub offset: SourceOffset,
     /// The same, moved on to where an idle slot was acknowledged since.
     pub moved: Option<SourceOffset>,
+    /// Records that Kafka had confirmed by then, over the life of the task's pipeline.
+    pub records: Sequence,
 }
 
 /// How a stored offset and the slot agree.

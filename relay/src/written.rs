@@ -215,7 +215,11 @@ impl Reporter {
     pub fn tell_snapshot(&mut self, progress: &Progress, lsn: Lsn, transaction_id: Option<u64>) {
         self.tell(progress);
         let offset = SourceOffset::of_snapshot(lsn, transaction_id, now_us());
-        self.written.tell_offset(Told { offset, moved: None });
+        self.written.tell_offset(Told {
+            offset,
+            moved: None,
+            records: progress.oldest_unconfirmed(),
+        });
     }
 }
 

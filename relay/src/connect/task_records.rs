@@ -7,14 +7,19 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::storage::{StatusKey, Storage, topic_value};
+use super::storage::{Place, StatusKey, Storage, topic_value};
 use crate::config::WorkerConfig;
 use crate::failpoint::{self, Step};
+use crate::progress::Sequence;
 use crate::source_offset::SourceOffset;
 use crate::written::Written;
 
 /// How often the offset follows an idle slot: one small record a minute, whatever the flush interval.
 const IDLE_INTERVAL: Duration = Duration::from_secs(60);
+/// Records that Kafka has confirmed since the offset was stored last, from which on it is stored before its interval is over:
+/// in a burst, as after an outage, an interval is long, and all that it published would come again after a crash of
+/// relay and PostgreSQL. What is told, ten times a second at the most, bounds how often that is.
+const RECORDS_MAX: Sequence = 1_000;
 /// How long the last records of a task may take: Kafka Connect's default of `offset.flush.timeout.ms`.
 const LAST_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -44,6 +49,8 @@ impl TaskRecords {
             tracks_topics: tracks_topics(worker),
             stored: None,
             named: None,
+            records: 0,
+            place: None,
             stored_at: Instant::now(),
         };
         let storing = tokio::spawn(storing.run(stop.clone()));
@@ -95,6 +102,10 @@ struct Storing {
     stored: Option<SourceOffset>,
     /// The offset of a record that was stored last, or that stands behind it.
     named: Option<SourceOffset>,
+    /// Records that were confirmed when it was stored.
+    records: Sequence,
+    /// Where it stands in its topic.
+    place: Option<Place>,
     stored_at: Instant,
 }
 
@@ -108,7 +119,8 @@ impl Storing {
                 () = stop.cancelled() => break,
                 () = self.written.changed() => {
                     self.store_topics();
-                    due.get_or_insert_with(|| Instant::now() + self.interval);
+                    let now = Instant::now();
+                    due = Some(if self.is_burst() { now } else { due.unwrap_or(now + self.interval) });
                 }
                 () = flush, if due.is_some() => {
                     let stored = self.store_offset(false).await;
@@ -118,6 +130,20 @@ impl Storing {
         }
         self.store_topics();
         self.store_offset(true).await;
+        self.read_back().await;
+    }
+
+    fn is_burst(&self) -> bool {
+        let records = self.written.told().map_or(0, |told| told.records);
+        records.saturating_sub(self.records) >= RECORDS_MAX
+    }
+
+    /// The next task of this connector begins with what this worker has read.
+    async fn read_back(&mut self) {
+        let Some(place) = self.place.take() else { return };
+        if let Err(error) = self.storage.offset_read_back(place).await {
+            tracing::warn!(connector.name = self.connector, %error, "waiting for the last source offset");
+        }
     }
 
     fn store_topics(&self) {
@@ -151,11 +177,16 @@ impl Storing {
         }
         let Ok(value) = serde_json::to_vec(offset) else { return true };
         failpoint::reached(Step::BeforeOffsetStore);
-        if let Err(error) = self.storage.write_offset(&self.key, Some(&value)).await {
-            tracing::warn!(connector.name = self.connector, %error, "a source offset was not stored");
-            return false;
+        match self.storage.append_offset(&self.key, &value).await {
+            Ok(place) => self.place = Some(place),
+            Err(error) => {
+                let connector = &self.connector;
+                tracing::warn!(connector.name = connector, %error, "a source offset was not stored");
+                return false;
+            }
         }
         failpoint::reached(Step::AfterOffsetStore);
+        self.records = told.records;
         self.stored = Some(offset.clone());
         self.named = Some(told.offset);
         self.stored_at = Instant::now();

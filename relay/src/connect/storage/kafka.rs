@@ -31,7 +31,12 @@ const REPLICATION_WANTED: i32 = 3;
 /// What every client of the storage topics begins with.
 pub(super) fn client_config(worker: &WorkerConfig) -> ClientConfig {
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", &worker.bootstrap_servers).set("client.id", "relay-storage");
+    config
+        .set("bootstrap.servers", &worker.bootstrap_servers)
+        .set("client.id", "relay-storage")
+        // A broker that is away is dialled once a second, not every ten: no offset is stored before it is reached, and a
+        // crash repeats what is not stored.
+        .set("reconnect.backoff.max.ms", "1000");
     for (name, value) in &worker.kafka_client {
         config.set(name, value.expose());
     }

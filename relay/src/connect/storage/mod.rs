@@ -23,7 +23,7 @@ pub(super) use self::config_records::{
 };
 pub(super) use self::offset_records::{OffsetState, offset_key, server_key};
 pub(super) use self::status_records::{State, Status, StatusKey, StatusState, topic_value};
-pub(super) use self::topic_log::WriteError;
+pub(super) use self::topic_log::{Place, WriteError};
 
 /// The three storage topics, followed.
 pub(super) struct Storage {
@@ -126,6 +126,20 @@ impl Storage {
         offset: Option<&[u8]>,
     ) -> Result<(), WriteError> {
         self.offset_log.write(key, offset).await
+    }
+
+    /// Writes to the offset topic without waiting for the reader: the brokers have it.
+    pub(super) async fn append_offset(
+        &self,
+        key: &str,
+        offset: &[u8],
+    ) -> Result<Place, WriteError> {
+        self.offset_log.append(key, Some(offset)).await
+    }
+
+    /// Waits until this worker has taken in what stands there in the offset topic.
+    pub(super) async fn offset_read_back(&self, place: Place) -> Result<(), WriteError> {
+        self.offset_log.read_back(place).await
     }
 
     /// Queues a status; it is written in order, and retried while Kafka is away.

@@ -42,6 +42,13 @@ pub(super) struct TopicLog {
     reader: JoinHandle<()>,
 }
 
+/// Where a record stands in its topic.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::connect) struct Place {
+    partition: usize,
+    offset: i64,
+}
+
 /// How far the reader came.
 #[derive(Debug, Default)]
 struct Progress {
@@ -105,6 +112,16 @@ impl TopicLog {
 
     /// Writes a record (`None`: a tombstone) and waits until it has been read back.
     pub(super) async fn write(&self, key: &str, value: Option<&[u8]>) -> Result<(), WriteError> {
+        let place = self.append(key, value).await?;
+        self.read_back(place).await
+    }
+
+    /// Writes a record and waits until the brokers have confirmed it.
+    pub(super) async fn append(
+        &self,
+        key: &str,
+        value: Option<&[u8]>,
+    ) -> Result<Place, WriteError> {
         let record = FutureRecord::<str, [u8]> {
             topic: &self.topic,
             partition: None,
@@ -116,10 +133,15 @@ impl TopicLog {
         let sent = self.producer.send(record, Timeout::Never).await;
         let delivery =
             sent.map_err(|(source, _)| WriteError::Refused { topic: self.topic.clone(), source })?;
-        let mut progress = self.progress.clone();
         let partition = usize::try_from(delivery.partition).unwrap_or_default();
+        Ok(Place { partition, offset: delivery.offset })
+    }
+
+    /// Waits until the record at `place` has been read back, and with it all before it in its partition.
+    pub(super) async fn read_back(&self, place: Place) -> Result<(), WriteError> {
+        let mut progress = self.progress.clone();
         let read = progress.wait_for(|progress| {
-            progress.next.get(partition).is_none_or(|next| *next > delivery.offset)
+            progress.next.get(place.partition).is_none_or(|next| *next > place.offset)
         });
         match tokio::time::timeout(READ_BACK_TIMEOUT, read).await {
             Ok(Ok(_)) => Ok(()),
