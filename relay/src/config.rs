@@ -5,6 +5,7 @@
 
 mod kafka;
 mod rest;
+mod storage;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use crate::kafka_client;
 
 pub use rest::{ClientAuthentication, CrossOrigin, Pem, RestConfig, RestTls};
+pub use storage::StorageTopic;
 
 /// Names of environment variables that are not `CONNECT_*`.
 pub mod variable {
@@ -56,10 +58,6 @@ const SHORT_VARIABLES: [(&str, &str); 15] = [
     ("ADVERTISED_PORT", "rest.advertised.port"),
 ];
 
-/// `offset.storage.partitions` when not set, as in Kafka Connect.
-const OFFSET_PARTITIONS: i32 = 25;
-/// `status.storage.partitions` when not set, as in Kafka Connect.
-const STATUS_PARTITIONS: i32 = 5;
 /// The REST port of Kafka Connect.
 const REST_PORT: u16 = 8083;
 /// Kafka Connect stores offsets once a minute. PostgreSQL forgets what was acknowledged since its last checkpoint when it is
@@ -77,17 +75,6 @@ pub struct ConfigError {
     pub variable: String,
     /// What is wrong, and what would be right.
     pub problem: String,
-}
-
-/// One of the three storage topics.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct StorageTopic {
-    /// Topic name.
-    pub name: String,
-    /// Partitions to create it with; an existing topic keeps what it has.
-    pub partitions: i32,
-    /// Replication factor to create it with; `None`: three, or as many brokers as there are. -1: the broker's default.
-    pub replication: Option<i32>,
 }
 
 /// A host and a port.
@@ -260,29 +247,12 @@ struct Reader {
 impl Reader {
     fn read(self) -> Result<WorkerConfig, ConfigError> {
         let listen = self.listen()?;
-        let topic = |name: &str, default: &str, partitions: i32| -> Result<_, ConfigError> {
-            Ok(StorageTopic {
-                name: self.text(&format!("{name}.storage.topic")).unwrap_or(default).to_owned(),
-                partitions,
-                replication: self.number(&format!("{name}.storage.replication.factor"))?,
-            })
-        };
-        let offset_partitions = self.number("offset.storage.partitions")?;
-        let status_partitions = self.number("status.storage.partitions")?;
         Ok(WorkerConfig {
             bootstrap_servers: self.bootstrap_servers()?,
             group_id: self.text("group.id").unwrap_or("1").to_owned(),
-            config_topic: topic("config", "connect-configs", 1)?,
-            offset_topic: topic(
-                "offset",
-                "connect-offsets",
-                offset_partitions.unwrap_or(OFFSET_PARTITIONS),
-            )?,
-            status_topic: topic(
-                "status",
-                "connect-status",
-                status_partitions.unwrap_or(STATUS_PARTITIONS),
-            )?,
+            config_topic: self.config_topic()?,
+            offset_topic: self.offset_topic()?,
+            status_topic: self.status_topic()?,
             advertised: self.advertised(&listen)?,
             listen,
             offset_flush_interval: self

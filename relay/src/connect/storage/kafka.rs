@@ -164,9 +164,12 @@ impl Cluster {
             Some(replication) => replication,
             None => self.brokers().await?.min(REPLICATION_WANTED),
         };
-        let new =
-            NewTopic::new(&topic.name, topic.partitions, TopicReplication::Fixed(replication))
-                .set("cleanup.policy", "compact");
+        let replicated = TopicReplication::Fixed(replication);
+        let mut new = NewTopic::new(&topic.name, topic.partitions, replicated)
+            .set("cleanup.policy", "compact");
+        for (name, value) in &topic.settings {
+            new = new.set(name, value);
+        }
         let options = AdminOptions::new().operation_timeout(Some(ADMIN_TIMEOUT));
         let created = self.admin.create_topics([&new], &options).await?;
         match created.into_iter().next() {
@@ -188,11 +191,12 @@ impl Cluster {
             }
             Some(Err((_, error))) => {
                 return Err(Unusable::ForGood(anyhow!(
-                    "topic {} ({setting}) cannot be created with {} partition(s) and replication factor \
-                     {replication}: {error}; create it by hand with cleanup.policy=compact, or set \
-                     the replication factor",
+                    "topic {} ({setting}) cannot be created with {} partition(s), replication factor \
+                     {replication} and the settings {:?}: {error}; create it by hand with cleanup.policy=compact, or set \
+                     these otherwise",
                     topic.name,
                     topic.partitions,
+                    topic.settings,
                 )));
             }
             None => return Err(Unusable::ForNow("no answer on a topic to create".to_owned())),
