@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::client::DefaultClientContext;
 use serde_json::{Value, json};
 use testbed::{eventually, servers, unique_name};
 
@@ -208,7 +211,8 @@ async fn bodies_above_the_limit_are_refused() -> Result<()> {
 async fn storage_records_have_connect_s_keys_and_the_topics_are_compacted() -> Result<()> {
     let (database, _sql) = outbox_database().await?;
     let topics = unique_name("records");
-    let worker = Worker::start(&topics, &[]).await?;
+    let settings = [("CONNECT_CONFIG_STORAGE_SEGMENT_BYTES", "2097152")];
+    let worker = Worker::start(&topics, &settings).await?;
     let body = json!({"name": "stored", "config": example_config(&database)?});
     worker.call("POST", "/connectors", Some(&body)).await?;
     worker.states("stored", "RUNNING", Some("RUNNING")).await?;
@@ -242,6 +246,19 @@ async fn storage_records_have_connect_s_keys_and_the_topics_are_compacted() -> R
     let statuses = statuses.await?;
     let first: Value = serde_json::from_slice(statuses[0].value.as_deref().unwrap_or_default())?;
     ensure!(first["worker_id"] == json!(worker.address), "{first}");
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", kafka).create()?;
+    let broker_s = "1073741824"; // Kafka's default of log.segment.bytes
+    for (kind, segment) in [("configs", "2097152"), ("offsets", "16777216"), ("statuses", broker_s)]
+    {
+        let topic = format!("{topics}_{kind}");
+        let resource = ResourceSpecifier::Topic(&topic);
+        let described = admin.describe_configs([&resource], &AdminOptions::new()).await?;
+        let config = described.into_iter().next().context("a topic")??;
+        let has = |name: &str| config.get(name).and_then(|entry| entry.value.as_deref());
+        assert_eq!(has("cleanup.policy"), Some("compact"), "{topic}");
+        assert_eq!(has("segment.bytes"), Some(segment), "{topic}");
+    }
     worker.call("DELETE", "/connectors/stored", None).await?;
     Ok(())
 }

@@ -122,3 +122,25 @@ async fn an_offset_behind_the_slot_is_said_to_be() -> Result<()> {
     assert_eq!(stage.resume_other(&json!({"lsn": 1}), 4).await?, ["1", "2", "3", "4"]);
     stage.log_says("the stored source offset is behind the slot").await
 }
+
+/// Within an interval of an hour, only the number of records can be why.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_offset_of_a_burst_is_stored_before_its_interval_is_over() -> Result<()> {
+    let (database, mut sql) = outbox_database().await?;
+    let hour = ("OFFSET_FLUSH_INTERVAL_MS", "3600000");
+    let worker = Worker::start(&unique_name("burst"), &[hour]).await?;
+    let body = json!({"name": "burst", "config": example_config(&database)?});
+    worker.call("POST", "/connectors", Some(&body)).await?;
+    worker.states("burst", "RUNNING", Some("RUNNING")).await?;
+    sqlx::raw_sql("call inventory.load_events('Order', 1, 5000, false, 0)")
+        .execute(&mut sql)
+        .await?;
+    eventually("an offset of the burst", DEADLINE, || async {
+        let (_, answer) = worker.get("/connectors/burst/offsets").await?;
+        Ok(answer["offsets"][0]["offset"]["lsn"].is_u64().then_some(()))
+    })
+    .await
+    .with_context(|| worker.program.tail())?;
+    worker.call("DELETE", "/connectors/burst", None).await?;
+    Ok(())
+}

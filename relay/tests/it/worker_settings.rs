@@ -39,6 +39,8 @@ fn storage_topics_are_created_as_the_variables_say() {
         ("CONNECT_OFFSET_STORAGE_REPLICATION_FACTOR", "2"),
         ("CONNECT_STATUS_STORAGE_REPLICATION_FACTOR", "-1"),
         ("CONNECT_OFFSET_STORAGE_PARTITIONS", "7"),
+        ("CONNECT_STATUS_STORAGE_SEGMENT_BYTES", "2097152"),
+        ("CONNECT_STATUS_STORAGE_CLEANUP_POLICY", "delete"),
         ("OFFSET_FLUSH_INTERVAL_MS", "1500"),
         ("OFFSET_FLUSH_TIMEOUT_MS", "1"),
         ("SHUTDOWN_TIMEOUT", "3000"),
@@ -46,6 +48,12 @@ fn storage_topics_are_created_as_the_variables_say() {
     let topics = [&config.config_topic, &config.offset_topic, &config.status_topic];
     assert_eq!(topics.map(|topic| topic.replication), [Some(1), Some(2), Some(-1)]);
     assert_eq!(topics.map(|topic| topic.partitions), [1, 7, 5]);
+    let settings = topics.map(|topic| topic.settings.iter().collect::<Vec<_>>());
+    let (segment, ours) = ("segment.bytes".to_owned(), "16777216".to_owned());
+    // Offsets are stored once a second: their topic is compacted earlier than with Kafka's segments of a gigabyte. The
+    // policy is compact, whatever is said.
+    let theirs = "2097152".to_owned();
+    assert_eq!(settings, [vec![], vec![(&segment, &ours)], vec![(&segment, &theirs)]]);
     assert_eq!(config.offset_flush_interval, Duration::from_millis(1500));
     assert_eq!(config.shutdown_timeout, Duration::from_secs(3));
 }
