@@ -26,6 +26,24 @@ impl SlotHolder {
         slot: &str,
         sql: &mut PgConnection,
     ) -> Result<Self> {
+        Self::start(database, slot, sql, true).await
+    }
+
+    /// The same with a Kafka that confirms nothing: from the first event on the slot stays where it is.
+    pub(crate) async fn hold_still(
+        database: &PostgresDatabase,
+        slot: &str,
+        sql: &mut PgConnection,
+    ) -> Result<Self> {
+        Self::start(database, slot, sql, false).await
+    }
+
+    async fn start(
+        database: &PostgresDatabase,
+        slot: &str,
+        sql: &mut PgConnection,
+        confirms: bool,
+    ) -> Result<Self> {
         let mut properties: BTreeMap<String, String> =
             serde_json::from_value(example_config(database)?)?;
         properties.insert("name".to_owned(), "holder".to_owned());
@@ -34,7 +52,7 @@ impl SlotHolder {
         let Ok(connector) = ConnectorConfig::parse(&properties, &worker) else {
             bail!("the holder's options are refused");
         };
-        let (sink, _control) = MemorySink::new(1, true);
+        let (sink, _control) = MemorySink::new(1, confirms);
         let task = task::start_with_sink(Arc::new(connector), Arc::new(worker), sink);
         wait_for(sql, slot, true).await?;
         Ok(Self { task, slot: slot.to_owned() })
@@ -43,6 +61,14 @@ impl SlotHolder {
     /// Returns once PostgreSQL shows the slot as free.
     pub(crate) async fn release(self, sql: &mut PgConnection) -> Result<()> {
         self.task.stop().await;
+        wait_for(sql, &self.slot, false).await
+    }
+}
+
+impl SlotHolder {
+    /// As if it were killed: nothing is drained.
+    pub(crate) async fn die(self, sql: &mut PgConnection) -> Result<()> {
+        self.task.abandon();
         wait_for(sql, &self.slot, false).await
     }
 }

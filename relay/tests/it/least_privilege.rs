@@ -1,10 +1,12 @@
 //! The roles of `resources/security/`: the relay and order-service do with them what they have to, and no more.
 
 use anyhow::{Context, Result, bail};
+use relay::task::TaskHandle;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
-use testbed::{PostgresDatabase, servers, unique_name};
+use testbed::{PostgresDatabase, eventually, servers, unique_name};
 
-use crate::outbox::{Outbox, keys, records};
+use crate::exactly_once::Stage;
+use crate::outbox::{DEADLINE, Outbox, keys, records, running};
 
 const ROLES: &str = include_str!("../../../resources/security/1-roles.sql");
 const OUTBOX: &str = include_str!("../../../resources/security/2-outbox.sql");
@@ -47,6 +49,16 @@ impl Hardened {
         run(&mut admin, &named(OUTBOX)).await?;
         Ok(Self { service, relay })
     }
+
+    /// Written by the service's role, read by the relay's.
+    async fn outbox(&self) -> Result<Outbox> {
+        Ok(Outbox::with_tables(self.service.clone())
+            .await?
+            .with("database.user", &self.relay.user)
+            .with("database.password", &self.relay.password)
+            .with("publication.name", "dbz_publication")
+            .with("publication.autocreate.mode", "disabled"))
+    }
 }
 
 async fn run(connection: &mut PgConnection, sql: &str) -> Result<()> {
@@ -65,12 +77,7 @@ async fn refused(database: &PostgresDatabase, sql: &str) -> Result<()> {
 #[tokio::test]
 async fn the_relay_s_role_reads_the_outbox_and_nothing_else() -> Result<()> {
     let hardened = Hardened::new().await?;
-    let mut outbox = Outbox::with_tables(hardened.service.clone())
-        .await?
-        .with("database.user", &hardened.relay.user)
-        .with("database.password", &hardened.relay.password)
-        .with("publication.name", "dbz_publication")
-        .with("publication.autocreate.mode", "disabled");
+    let mut outbox = hardened.outbox().await?;
     outbox
         .execute(
             "insert into inventory.outboxevent values \
@@ -105,6 +112,49 @@ async fn the_relay_s_role_reads_the_outbox_and_nothing_else() -> Result<()> {
     ] {
         refused(&hardened.relay, sql).await?;
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_relay_s_role_is_enough_for_exactly_once_a_canary_and_a_slot_made_anew() -> Result<()> {
+    let hardened = Hardened::new().await?;
+    let stage = Stage::on(hardened.outbox().await?).await?;
+    let mut stage = stage
+        .with("snapshot.mode", "when_needed")
+        .with("relay.canary.interval.ms", "20")
+        .with("relay.slot.poll.interval.ms", "20");
+    let watched = async |task: &TaskHandle| {
+        eventually("a look at the slot and a canary", DEADLINE, || async {
+            let state = task.health().look();
+            Ok((state.slot.is_some() && state.canary.count() > 0).then_some(()))
+        })
+        .await
+    };
+    let task = stage.start()?;
+    running(&task).await?;
+    // As the example's order-service leaves it: the id comes from the service.
+    let keep = |ids: &str| {
+        format!(
+            "insert into inventory.outboxevent \
+             select gen_random_uuid(), 'Order', id, 'OrderCreated', now(), '{{}}' \
+             from generate_series({ids}) id"
+        )
+    };
+    stage.outbox.execute(&keep("1, 3")).await?;
+    stage.until_committed(3).await?;
+    stage.outbox.execute("delete from inventory.outboxevent").await?;
+    watched(&task).await?;
+    task.stop().await;
+
+    // As an operator loses it; the role that owns nothing may do so, too.
+    let mut relay = PgConnection::connect(&hardened.relay.url()).await?;
+    let drop = format!("select pg_drop_replication_slot('{}')", stage.outbox.slot);
+    run(&mut relay, &drop).await?;
+    stage.outbox.execute(&keep("4, 5")).await?;
+    let task = stage.start()?;
+    assert_eq!(stage.until_committed(5).await?, [1, 2, 3, 4, 5]);
+    watched(&task).await?;
+    task.stop().await;
     Ok(())
 }
 

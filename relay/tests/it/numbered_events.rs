@@ -65,6 +65,14 @@ impl NumberedEvents {
         records.iter().map(|record| Ok(record.key_text().parse()?)).collect()
     }
 
+    /// Waits until there are more than so many.
+    pub(crate) async fn more_than(&self, count: usize) -> Result<()> {
+        eventually(&format!("more than {count} events"), DEADLINE, || async {
+            Ok((self.arrived().await?.len() > count).then_some(()))
+        })
+        .await
+    }
+
     /// Waits until `1..=last` are in the topic; their first occurrences must come in the order of the commits.
     pub(crate) async fn delivered(&self, last: u32) -> Result<Vec<u32>> {
         let expected: Vec<u32> = (1..=last).collect();

@@ -27,6 +27,7 @@ struct Pair {
     standby: Worker,
     events: NumberedEvents,
     slot: String,
+    topics: String,
 }
 
 impl Pair {
@@ -64,7 +65,7 @@ impl Pair {
         let standby = Worker::start(&topics, &[]).await?;
         standby.has_role("standby").await?;
         let events = NumberedEvents::new(&database, &slot, servers().await?.bootstrap_servers());
-        Ok(Self { sql, active, standby, events, slot })
+        Ok(Self { sql, active, standby, events, slot, topics })
     }
 }
 
@@ -124,6 +125,39 @@ async fn a_standby_takes_over_from_a_killed_relay_and_no_event_is_lost() -> Resu
     let told = format!("relay_takeovers_total{{connector=\"{NAME}\"}} 1\n");
     assert!(metrics.contains(&told), "{metrics}");
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_three_relays_one_streams_at_a_time_until_the_last_is_left() -> Result<()> {
+    let pair = Pair::start(&[("exactly.once.support", "required")]).await?;
+    let third = Worker::start(&pair.topics, &[]).await?;
+    third.has_role("standby").await?;
+    let emitter = pair.events.emit_from(1);
+    pair.events.more_than(20).await?;
+    pair.active.program.kill().await;
+    // Whichever is first: the other one goes on waiting.
+    let (next, last) = eventually("the next one streams", DEADLINE, || async {
+        let streams = async |worker: &Worker| -> Result<bool> {
+            let (_, body) = worker.get("/health/ready").await?;
+            Ok(body["roles"][NAME]["role"] == "streaming")
+        };
+        Ok(match (streams(&pair.standby).await?, streams(&third).await?) {
+            (true, false) => Some((&pair.standby, &third)),
+            (false, true) => Some((&third, &pair.standby)),
+            (false, false) => None,
+            (true, true) => anyhow::bail!("both stream"),
+        })
+    })
+    .await?;
+    assert_eq!(last.has_role("standby").await?, 200);
+    let before = pair.events.arrived().await?.len();
+    pair.events.more_than(before).await?;
+    next.program.kill().await;
+    last.has_role("streaming").await?;
+    let emitted = emitter.stop().await?;
+    let all = pair.events.delivered(emitted).await?;
+    assert_eq!(all.len(), usize::try_from(emitted)?, "each once");
+    last.tells_running_by(&last.address).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
