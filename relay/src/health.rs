@@ -8,6 +8,7 @@ use pgoutput::Lsn;
 
 use crate::canary::Canary;
 use crate::dead_letter::ErrorCounts;
+use crate::progress::Sequence;
 use crate::slot_figures::SlotReport;
 
 /// What a connector's task does on this worker.
@@ -78,6 +79,8 @@ pub struct State {
     pub slot: Option<SlotReport>,
     /// Why the last look at the slot failed; none when it did not.
     pub slot_error: Option<String>,
+    /// Since when looks at a slot that has a budget have failed.
+    unwatched_since: Option<Instant>,
     /// Looks at the slot that failed.
     pub slot_errors: u64,
     /// What was sent through the stream to see whether it comes back.
@@ -88,6 +91,10 @@ pub struct State {
     pub errors: Arc<ErrorCounts>,
     /// The end of WAL that the stream should have reached, and since when.
     expected: Option<(Lsn, Instant)>,
+    /// The record that Kafka should confirm next, and since when it is that one.
+    unconfirmed: Option<(Sequence, Instant)>,
+    /// How long a Kafka transaction may take: its records are confirmed with its commit.
+    transaction_max: Duration,
 }
 
 impl Health {
@@ -117,10 +124,12 @@ impl Health {
             // What was seen by a stream that is over says nothing about the next one.
             state.slot = None;
             state.slot_error = None;
+            state.unwatched_since = None;
             state.canary.forget();
         }
         state.received_lsn = Lsn::ZERO;
         state.expected = None;
+        state.unconfirmed = None;
         state.role = role;
     }
 
@@ -130,6 +139,20 @@ impl Health {
         state.received_lsn = state.received_lsn.max(lsn);
         let received_lsn = state.received_lsn;
         state.expected.take_if(|(expected, _)| *expected <= received_lsn);
+    }
+
+    /// Kafka has confirmed all records before `oldest`; that one is on its way, or there is none.
+    pub fn confirmed(&self, oldest: Option<Sequence>) {
+        let mut state = self.lock();
+        let is_same = state.unconfirmed.map(|(sequence, _)| sequence) == oldest;
+        if !is_same {
+            state.unconfirmed = oldest.map(|sequence| (sequence, Instant::now()));
+        }
+    }
+
+    /// Records are confirmed with the commit of their Kafka transaction, which may take so long.
+    pub fn confirms_within(&self, transaction_max: Duration) {
+        self.lock().transaction_max = transaction_max;
     }
 
     /// A look at the slot went well.
@@ -146,6 +169,7 @@ impl Health {
         }
         state.slot = Some(report);
         state.slot_error = None;
+        state.unwatched_since = None;
     }
 
     /// A connector that rests has no slot.
@@ -153,11 +177,16 @@ impl Health {
         let mut state = self.lock();
         state.slot = None;
         state.slot_error = None;
+        state.unwatched_since = None;
     }
 
-    /// A look at the slot failed. True: for another reason than the look before.
-    pub fn missed_slot(&self, reason: &str) -> bool {
+    /// A look at the slot failed. True: for another reason than the look before. Where the slot has a budget, nobody keeps
+    /// it now.
+    pub fn missed_slot(&self, reason: &str, has_budget: bool) -> bool {
         let mut state = self.lock();
+        if has_budget {
+            state.unwatched_since.get_or_insert_with(Instant::now);
+        }
         state.slot_errors += 1;
         let is_new = state.slot_error.as_deref() != Some(reason);
         state.slot_error = Some(reason.to_owned());
@@ -188,6 +217,12 @@ impl State {
         self.expected.map(|(_, since)| since.elapsed())
     }
 
+    /// For how long Kafka has not confirmed the record that it should confirm next.
+    #[must_use]
+    pub fn unconfirmed_for(&self) -> Option<Duration> {
+        self.unconfirmed.map(|(_, since)| since.elapsed())
+    }
+
     /// Why events do not flow as they should, for an answer of 503; none: they do, or are not meant to on this worker.
     #[must_use]
     pub fn unready(&self, stream_silence_max: Duration) -> Option<String> {
@@ -197,7 +232,7 @@ impl State {
             Role::Failed { reason } => Some(format!("the task failed: {reason}")),
             Role::StandingBy { .. } | Role::Idle => None,
             // Nothing flows, as somebody asked for; what the slot does to the database is another matter.
-            Role::Paused => self.slot.as_ref().and_then(SlotReport::unready),
+            Role::Paused => self.slot_unready(stream_silence_max),
             Role::Streaming => self.stream_unready(stream_silence_max),
         }
     }
@@ -211,6 +246,21 @@ impl State {
                 "the stream has brought nothing for {} s although the server has written WAL",
                 silent.as_secs()
             ));
+        }
+        let patience = stream_silence_max + self.transaction_max;
+        if let Some(silent) = self.unconfirmed_for().filter(|silent| *silent > patience) {
+            return Some(format!(
+                "Kafka has confirmed nothing for {} s although records are on their way to it",
+                silent.as_secs()
+            ));
+        }
+        self.slot_unready(stream_silence_max)
+    }
+
+    fn slot_unready(&self, silence_max: Duration) -> Option<String> {
+        let unwatched = self.unwatched_since.filter(|since| since.elapsed() > silence_max);
+        if let (Some(_), Some(reason)) = (unwatched, &self.slot_error) {
+            return Some(format!("nobody keeps relay.slot.budget.bytes: {reason}"));
         }
         self.slot.as_ref().and_then(SlotReport::unready)
     }

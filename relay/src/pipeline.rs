@@ -182,6 +182,8 @@ impl<'c, S: Sink> Pipeline<'c, S> {
     /// Tells of the stream's health there.
     #[must_use]
     pub fn with_health(mut self, health: Arc<Health>) -> Self {
+        let transaction_max = self.config.transactions.as_ref().map(|asked| asked.timeout);
+        health.confirms_within(transaction_max.unwrap_or_default());
         self.error_counts = health.errors();
         self.events.count_errors(&self.error_counts);
         self.health = health;
@@ -415,6 +417,8 @@ impl<'c, S: Sink> Pipeline<'c, S> {
         }
         wal.acknowledge(confirmed_lsn).await?;
         self.health.received(wal.received_lsn());
+        let waits = self.in_flight() > 0 || !self.held.is_empty();
+        self.health.confirmed(waits.then(|| self.progress.oldest_unconfirmed()));
         self.acknowledged_lsn = confirmed_lsn;
         self.acknowledged_at = Instant::now();
         self.reply_requested = false;

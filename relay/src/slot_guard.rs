@@ -154,7 +154,7 @@ impl Watch {
                 // The next one begins with a connection of its own.
                 self.connection = None;
                 let reason = error.to_string();
-                if self.health.missed_slot(&reason) {
+                if self.health.missed_slot(&reason, self.connector.guard.budget_bytes.is_some()) {
                     tracing::warn!(
                         connector.name = self.connector.name,
                         slot.name = self.connector.slot,

@@ -113,7 +113,7 @@ impl DeadLetterConfig {
             options.number(REPLICATION_OPTION, REPLICATION_DEFAULT, 1..=REPLICATION_MAX);
         let context_headers = options.flag(HEADERS_OPTION, false);
         let parked = [("pass", false), ("park", true)];
-        let park_keys = options.choice(PARKED_KEY_OPTION, &parked, false);
+        let park_keys = options.choice(PARKED_KEY_OPTION, &parked, true);
         let keys_max =
             options.number(PARKED_KEYS_MAX_OPTION, PARKED_KEYS_DEFAULT, 1..=PARKED_KEYS_MAX);
         let topic = topic?;
@@ -191,7 +191,8 @@ mod tests {
         let named = [("errors.tolerance", "all"), (TOPIC_OPTION, "letters")];
         let letters = parse(&named).unwrap().0.dead_letters.unwrap();
         assert_eq!((letters.replication, letters.context_headers), (3, false));
-        assert!(!letters.park_keys);
+        // Of the relay: what comes behind a dead letter of its key would be out of order.
+        assert!(letters.park_keys);
     }
 
     #[test]

@@ -15,8 +15,10 @@ const QUEUE_MESSAGES_MAX: &str = "100000";
 const QUEUE_KBYTES_MAX: &str = "2097151";
 
 /// Largest request in bytes. The limit for a record is the topic's `max.message.bytes`: the broker decides, so
-/// that an operator changes one setting, not two.
-const MESSAGE_BYTES_MAX: &str = "104857600";
+/// that an operator changes one setting, not two. It is 64 KiB below what a broker reads of a request by default
+/// (`socket.request.max.bytes`, 100 MiB): what comes along with a record must fit in, too, or the broker would close the
+/// connection without an answer, again and again.
+const MESSAGE_BYTES_MAX: &str = "104792064";
 
 /// A broker that does not answer is dialled anew: as long as Kafka's Java clients wait, half of librdkafka's time.
 pub(super) const SOCKET_TIMEOUT: Duration = Duration::from_secs(30);
@@ -87,6 +89,8 @@ fn java_property(name: &str) -> Option<&str> {
         | "sasl.jaas.config" => None,
         // A record that times out would be overtaken by later ones of its key; a broker that is away is waited for.
         "delivery.timeout.ms" | "message.timeout.ms" => None,
+        // The same for one that was sent so often.
+        "retries" | "message.send.max.retries" => None,
         // The sink's own limits bound the memory.
         "queue.buffering.max.messages" | "queue.buffering.max.kbytes" => None,
         "compression.type" => Some("compression.codec"),
@@ -126,8 +130,17 @@ mod tests {
 
     #[test]
     fn names_of_the_java_producer_are_understood() {
-        let tuned = overrides(&[("compression.type", "lz4"), ("buffer.memory", "1")]);
+        let tuned = overrides(&[
+            ("compression.type", "lz4"),
+            ("buffer.memory", "1"),
+            ("retries", "1"),
+            ("message.send.max.retries", "1"),
+            ("delivery.timeout.ms", "1000"),
+        ]);
         let config = producer_config("localhost:1", &tuned).unwrap();
+        // A broker that is away is waited for, whatever is said.
+        assert_eq!(config.get("message.timeout.ms"), Some("0"));
+        assert_eq!((config.get("retries"), config.get("message.send.max.retries")), (None, None));
         assert_eq!(config.get("compression.codec"), Some("lz4"));
         assert_eq!(config.get("buffer.memory"), None);
     }

@@ -53,12 +53,14 @@ impl Run<'_> {
             let (error, decision) = match make_sink() {
                 Ok(sink) => {
                     let (sink, streamed) = self.stream_to(sink, written, past).await;
+                    if let Ok(drained) = &streamed {
+                        // Before the closing, which waits for a broker that does not answer: whoever stops the task may
+                        // not wait that long.
+                        stopped(connector, drained);
+                    }
                     close(connector, sink).await;
                     match streamed {
-                        Ok(drained) => {
-                            stopped(connector, &drained);
-                            return TaskState::Stopped;
-                        }
+                        Ok(_) => return TaskState::Stopped,
                         Err((error, decision)) => {
                             let decision = past.decide(&error, decision);
                             (error, decision)

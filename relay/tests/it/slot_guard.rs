@@ -192,8 +192,28 @@ async fn a_stream_that_stands_still_is_not_ready_because_its_canary_is_late() ->
 }
 
 #[tokio::test]
+async fn a_stream_whose_records_nobody_confirms_is_not_ready() -> Result<()> {
+    let mut outbox = Outbox::new().await?;
+    let (task, control) = outbox.start(10, false)?;
+    running(&task).await?;
+    outbox.emit("1").await?;
+    let patience = Duration::from_millis(1);
+    let unconfirmed = |state: &State| {
+        state.unready(patience).is_some_and(|why| why.contains("Kafka has confirmed nothing"))
+    };
+    until("it is not ready", &task, unconfirmed).await?;
+    control.confirm_at_once();
+    until("nothing is on its way", &task, |state| state.unconfirmed_for().is_none()).await?;
+    task.stop().await;
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_slot_that_cannot_be_looked_at_is_told_and_the_stream_goes_on() -> Result<()> {
-    let mut outbox = Outbox::new().await?.with("relay.slot.poll.interval.ms", "20");
+    let mut outbox = Outbox::new()
+        .await?
+        .with("relay.slot.poll.interval.ms", "20")
+        .with("relay.slot.budget.bytes", "1000000000");
     let (task, control) = outbox.start(100, true)?;
     running(&task).await?;
     until("a look at the slot", &task, |state| state.slot.is_some()).await?;
@@ -212,6 +232,13 @@ async fn a_slot_that_cannot_be_looked_at_is_told_and_the_stream_goes_on() -> Res
     sqlx::raw_sql(sqlx::AssertSqlSafe(lock_out)).execute(&mut admin).await?;
     let state = until("an error of the watch", &task, |state| state.slot_errors > 1).await?;
     assert!(state.slot_error.is_some());
+    assert_eq!(state.unready(SILENCE_MAX), None);
+    // A budget that nobody keeps for a minute is not kept.
+    let unwatched = |state: &State| {
+        let why = state.unready(Duration::from_millis(1));
+        why.is_some_and(|why| why.contains("nobody keeps relay.slot.budget.bytes"))
+    };
+    until("nobody keeps the budget", &task, unwatched).await?;
     outbox.emit("2").await?;
     assert_eq!(keys(&records(&control, 2).await?), ["1", "2"]);
     let free = format!("alter role \"{user}\" connection limit -1");

@@ -50,6 +50,10 @@ pub struct Counts {
     pub unshipped: usize,
     /// Shipments beyond the first of an order.
     pub shipped_again: usize,
+    /// Orders that have a shipment and are not in PostgreSQL.
+    pub shipped_unknown: usize,
+    /// Events that are in the topic of the shipment side and not in its message log.
+    pub unhandled: usize,
     /// Entries of the message log beyond the first of an event.
     pub handled_again: usize,
 }
@@ -90,6 +94,12 @@ pub(super) fn count(
     }
     let shipped: HashSet<i64> = side.shipments.iter().copied().collect();
     let handled: HashSet<&str> = side.handled.iter().map(String::as_str).collect();
+    let known: HashSet<i64> = orders.iter().copied().collect();
+    let unhandled = delivered.iter().filter(|position| {
+        let event = &committed[**position];
+        event.topic == ORDER_TOPIC && !handled.contains(&*event.id.replace('-', ""))
+    });
+    let unhandled = unhandled.count();
     let unshipped = orders.iter().filter(|order| !shipped.contains(order)).count();
     Counts {
         committed: committed.len(),
@@ -103,6 +113,8 @@ pub(super) fn count(
         shipped: orders.len() - unshipped,
         unshipped,
         shipped_again: side.shipments.len() - shipped.len(),
+        shipped_unknown: shipped.difference(&known).count(),
+        unhandled,
         handled_again: side.handled.len() - handled.len(),
     }
 }
@@ -210,6 +222,17 @@ mod tests {
         let counts = count(&[], &[1, 2, 3], Vec::new(), &side);
         assert_eq!((counts.orders, counts.shipped, counts.unshipped), (3, 2, 1));
         assert_eq!((counts.shipped_again, counts.handled_again), (1, 2));
+        assert_eq!(count(&[], &[1], Vec::new(), &side).shipped_unknown, 1);
+    }
+
+    #[test]
+    fn an_event_that_arrived_and_was_not_handled_is_counted() {
+        let committed = [event("a-1", "1"), event("b-2", "2")];
+        let handled = ShipmentSide { shipments: Vec::new(), handled: vec!["a1".into()] };
+        let counts = |records| count(&committed, &[], arrivals(records), &handled);
+        assert_eq!(counts(&[("a-1", "1"), ("b-2", "2")]).unhandled, 1);
+        // What did not arrive is lost, and counted as that alone.
+        assert_eq!(counts(&[("a-1", "1")]).unhandled, 0);
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub struct Report {
     pub counts: Counts,
     /// `kill -9`s in all.
     pub kills: usize,
-    /// Of these, the ones of the relay and of Kafka: each may make events come again.
+    /// Of these, the ones of the relay: each may make events come again. A relay that lives repeats nothing.
     pub kills_with_repeats: usize,
     /// Repeats the run.
     pub seed: u64,
@@ -46,6 +46,11 @@ impl Report {
         zero(counts.reordered, "events were overtaken by a later one of their key");
         zero(counts.unshipped, "orders have no shipment");
         zero(counts.shipped_again, "shipments are a second one of their order");
+        zero(counts.shipped_unknown, "orders have a shipment and were never committed");
+        zero(
+            counts.unhandled,
+            "events are in their topic and were not handled by the shipment side",
+        );
         zero(counts.handled_again, "events were handled twice by the shipment side");
         if self.exactly_once {
             zero(counts.duplicated, "committed records are a second one of their event");
@@ -81,7 +86,7 @@ impl Report {
         let once = |report: &Self| usize::from(report.exactly_once) * report.counts.duplicated;
         format!(
             "all {} runs: committed {}, delivered {}, lost {}, duplicated {} (exactly once {}), reordered {}, unknown {}; \
-             orders {}, shipped {}, shipped again {}, handled again {}; kills {}, {:.0} s",
+             orders {}, shipped {}, shipped again {}, handled again {}, unhandled {}; kills {}, {:.0} s",
             reports.len(),
             sum(|report| report.counts.committed),
             sum(|report| report.counts.delivered),
@@ -94,6 +99,7 @@ impl Report {
             sum(|report| report.counts.shipped),
             sum(|report| report.counts.shipped_again),
             sum(|report| report.counts.handled_again),
+            sum(|report| report.counts.unhandled),
             sum(|report| report.kills),
             reports.iter().map(|report| report.seconds).sum::<f64>(),
         )
@@ -104,10 +110,11 @@ impl Report {
     pub fn line(&self) -> String {
         let Counts { committed, delivered, lost, duplicated, reordered, .. } = self.counts;
         let Counts { orders, shipped, shipped_again, handled_again, unknown, .. } = self.counts;
+        let unhandled = self.counts.unhandled;
         format!(
             "committed {committed}, delivered {delivered}, lost {lost}, duplicated {duplicated}, reordered {reordered}, \
              unknown {unknown}; orders {orders}, shipped {shipped}, shipped again {shipped_again}, handled again \
-             {handled_again}; kills {}, seed {}, {}, {:.0} s",
+             {handled_again}, unhandled {unhandled}; kills {}, seed {}, {}, {:.0} s",
             self.kills,
             self.seed,
             if self.exactly_once { "exactly once" } else { "at least once" },
@@ -149,6 +156,8 @@ mod tests {
             Counts { unshipped: 1, ..good() },
             Counts { shipped_again: 1, ..good() },
             Counts { handled_again: 1, ..good() },
+            Counts { shipped_unknown: 1, ..good() },
+            Counts { unhandled: 1, ..good() },
             Counts { copies_max: 3, ..good() },
             Counts { duplicated: REPEATED_PER_KILL + 1, ..good() },
             Counts::default(),
