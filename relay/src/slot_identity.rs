@@ -87,6 +87,20 @@ pub enum Mismatch {
         /// Where the WAL ends.
         wal_end: Lsn,
     },
+    /// The server has the position, and not what was there.
+    #[error(
+        "transaction {xid}, whose change at {position} was published last, does not come again from replication slot \
+         \"{slot}\", which stands before it: the database was set back, to a copy of its files for instance, and has gone \
+         on from there; what it committed since, up to that position, would be taken for published"
+    )]
+    OtherPast {
+        /// Name of the slot.
+        slot: String,
+        /// Position of the change.
+        position: Lsn,
+        /// Id of its transaction.
+        xid: u64,
+    },
     /// The slot was dropped.
     #[error(
         "replication slot \"{slot}\" is gone, which the stored position {position} belongs to: events that were \

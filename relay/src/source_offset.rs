@@ -3,6 +3,7 @@
 //! Two rules of PostgreSQL's logical decoding stand behind all of it: transactions come in the order of their commits,
 //! and positions of changes grow within one transaction only.
 
+mod landmark;
 mod position_to_commit;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::progress::Sequence;
 use crate::slot_identity::SlotIdentity;
+
+pub use self::landmark::Landmark;
 
 /// Topics that may wait to be told; a connector that writes to more tells the rest with their next records.
 const TOPICS_MAX: usize = 1_000;
@@ -165,6 +168,8 @@ pub struct OffsetTracker {
     /// The offset that was stored at the start, for as long as nothing newer was published.
     base: Option<SourceOffset>,
     identity: Option<SlotIdentity>,
+    /// What the stream has to bring if it is of the history that the stored offset is of.
+    landmark: Option<Landmark>,
     skipped: u64,
     transaction: Transaction,
     last_commit: Option<Lsn>,
@@ -200,6 +205,7 @@ impl OffsetTracker {
         self.at_lsn = (Lsn::ZERO, 0);
         self.change = None;
         self.enter(identity, wal_end);
+        self.landmark = None;
         let Some(furthest) = self.stored.as_ref().and_then(SourceOffset::furthest) else {
             return Resumption::AtSlot;
         };
@@ -207,6 +213,7 @@ impl OffsetTracker {
             (self.stored, self.base, self.last_commit) = (None, None, None);
             return Resumption::OfAnotherServer { stored: furthest };
         }
+        self.landmark = self.stored.as_ref().and_then(|stored| Landmark::before(stored, slot_lsn?));
         match slot_lsn {
             // An offset that followed an idle slot names the byte before its position.
             Some(slot) if slot.as_u64() > furthest.as_u64() + 1 => {
@@ -237,10 +244,31 @@ impl OffsetTracker {
         commit_time_us: i64,
     ) -> bool {
         self.transaction = Transaction { xid, commit_lsn, commit_time_us, end_lsn: None };
+        if self.landmark.is_some_and(|landmark| landmark.is(&self.transaction)) {
+            self.landmark = None;
+        }
         let of_stored = |stored: &SourceOffset| {
             stored.message_type.is_some() && stored.transaction_id == xid && xid.is_some()
         };
         self.is_covered() || self.stored.as_ref().is_some_and(of_stored)
+    }
+
+    /// Whether the stream is not known yet to be of the stored offset's history: until it is, nothing that it covers may
+    /// be acknowledged.
+    #[must_use]
+    pub const fn is_unproven(&self) -> bool {
+        self.landmark.is_some()
+    }
+
+    /// The transaction that should have come before the one that has just begun: then the stream is of another history
+    /// than the stored offset, which would hide what was never published.
+    #[must_use]
+    pub fn missed(&self) -> Option<Landmark> {
+        self.landmark.filter(|landmark| {
+            let is_behind =
+                self.transaction.xid.is_some() && self.transaction.commit_lsn > landmark.lsn;
+            is_behind && !self.is_covered()
+        })
     }
 
     /// A transaction was read to its end. Gives the number of changes that the stored offset covered, once: with the

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use crate::progress::{Progress, Sequence};
 use crate::slot_identity::SlotIdentity;
 use crate::source::wal::{POSTGRES_EPOCH_US, now_us};
-use crate::source_offset::{OffsetTracker, Resumption, SourceOffset, Told};
+use crate::source_offset::{Landmark, OffsetTracker, Resumption, SourceOffset, Told};
 
 /// What source offsets call a logical decoding message.
 pub const MESSAGE_KIND: &str = "MESSAGE";
@@ -152,6 +152,18 @@ impl Reporter {
     pub fn begin_transaction(&mut self, begin: &Begin) -> bool {
         let commit_time_us = begin.commit_time_us.saturating_add(POSTGRES_EPOCH_US);
         self.tracker.begin_transaction(Some(begin.xid.into()), begin.commit_lsn, commit_time_us)
+    }
+
+    /// Whether the stream may be of another history than the stored offset: then nothing that it covers is handled.
+    #[must_use]
+    pub const fn is_unproven(&self) -> bool {
+        self.tracker.is_unproven()
+    }
+
+    /// The transaction that the stored offset names, where the stream has gone past its place without it.
+    #[must_use]
+    pub fn missed(&self) -> Option<Landmark> {
+        self.tracker.missed()
     }
 
     /// Whether the whole transaction that is being read was published before.

@@ -33,6 +33,8 @@ mod numbered_events;
 mod options_page;
 #[path = "it/outbox.rs"]
 mod outbox;
+#[path = "it/restored.rs"]
+mod restored;
 #[path = "it/slot_at_rest.rs"]
 mod slot_at_rest;
 #[path = "it/slot_guard.rs"]

@@ -189,6 +189,9 @@ impl<S: Sink> Pipeline<'_, S> {
 
     /// Everything before `lsn` was published, or needs no record.
     pub(super) fn handled(&mut self, lsn: Lsn) {
+        if self.reporter.is_unproven() {
+            return;
+        }
         match &mut self.commits {
             Some(commits) => commits.handled = commits.handled.max(lsn),
             None => self.progress.complete(lsn),
@@ -253,12 +256,21 @@ impl<S: Sink> Pipeline<'_, S> {
         }
     }
 
-    /// Rows of a snapshot become visible together; the position comes with the stream.
+    /// Rows of a snapshot become visible together, as far as [time allows](Self::is_commit_of_rows_due); the position comes
+    /// with the stream.
     pub(super) fn commit_without_position(&mut self) {
         let has_records = self.commits.as_ref().is_some_and(|commits| commits.records > 0);
         if has_records && self.may_commit() {
             self.commit(None);
         }
+    }
+
+    /// Whether the rows of a snapshot have waited for their commit as long as is safe: half the time that Kafka gives a
+    /// transaction.
+    pub(super) fn is_commit_of_rows_due(&self) -> bool {
+        let since = self.commits.as_ref().and_then(|commits| commits.since);
+        let timeout = self.config.transactions.as_ref().map(|asked| asked.timeout);
+        since.zip(timeout).is_some_and(|(since, timeout)| since.elapsed() >= timeout / 2)
     }
 
     /// A commit holds all records of the changes before it, and one is under way at a time.

@@ -13,6 +13,7 @@ use crate::events::{Attempt, RowChange, TableChange};
 use crate::failpoint::{self, Step};
 use crate::provenance::Provenance;
 use crate::sink::Sink;
+use crate::slot_identity::Mismatch;
 use crate::source::SourceError;
 use crate::source::wal::{WalStream, now_us};
 use crate::written::MESSAGE_KIND;
@@ -59,6 +60,11 @@ impl<S: Sink> Pipeline<'_, S> {
             Message::Begin(begin) => {
                 let provenance = Provenance::of_transaction(begin, self.reporter.last_commit());
                 let was_told = self.reporter.begin_transaction(begin);
+                if let Some(missed) = self.reporter.missed() {
+                    let (slot, position) = (self.config.slot.clone(), missed.lsn);
+                    let mismatch = Mismatch::OtherPast { slot, position, xid: missed.xid };
+                    return Err(SourceError::from(Box::new(mismatch)).into());
+                }
                 // Where the stream is taken up again within a transaction, its begin was told before.
                 let is_new = self.position.advance(begin.commit_lsn, 0) && !was_told;
                 let provenance = Provenance { lsn, ..provenance };

@@ -43,6 +43,9 @@ impl<S: Sink> Pipeline<'_, S> {
             self.take_confirmations()?;
             self.publish_held();
         }
+        if self.is_commit_of_rows_due() {
+            self.settle().await?;
+        }
         Ok(())
     }
 

@@ -371,3 +371,74 @@ proptest! {
         prop_assert_eq!(&world.published, &expected);
     }
 }
+
+/// An offset of the relay's own: a change at 300 of transaction 7.
+fn own() -> serde_json::Value {
+    json!({
+        "lsn_proc": 300, "lsn": 300, "txId": 7, "messageType": "INSERT", "lsn_commit": 208,
+        "ts_usec": 5, "relay_system_id": "1", "relay_timeline": 1, "relay_slot": "s"
+    })
+}
+
+fn begin_at(tracker: &mut OffsetTracker, slot: u64) {
+    tracker.begin(Some(Lsn::new(slot)), Lsn::new(1_000), None);
+}
+
+#[test]
+fn nothing_is_handled_before_the_transaction_of_the_stored_offset_has_come_again() {
+    let mut tracker = resuming(own());
+    begin_at(&mut tracker, 100);
+    assert!(tracker.is_unproven());
+    // One that was committed before it, and published, as the offset says.
+    assert!(transaction(&mut tracker, 6, 200, &[150]).is_empty());
+    assert!(tracker.is_unproven() && tracker.missed().is_none());
+    assert_eq!(transaction(&mut tracker, 7, 400, &[300, 310]), [310]);
+    assert!(!tracker.is_unproven());
+    assert_eq!(transaction(&mut tracker, 8, 500, &[320]), [320]);
+    assert!(tracker.missed().is_none());
+}
+
+#[test]
+fn a_stream_that_goes_past_the_stored_offset_without_its_transaction_is_of_another_history() {
+    let mut tracker = resuming(own());
+    begin_at(&mut tracker, 100);
+    transaction(&mut tracker, 6, 200, &[150]);
+    tracker.begin_transaction(Some(9), Lsn::new(400), 0);
+    let missed = tracker.missed().unwrap();
+    assert_eq!((missed.xid, missed.lsn), (7, Lsn::new(300)));
+    // Ids and positions come again in a copy that goes on; here at another time.
+    let mut tracker = resuming(own());
+    begin_at(&mut tracker, 100);
+    tracker.begin_transaction(Some(7), Lsn::new(400), 6);
+    assert!(tracker.missed().is_some());
+    // The id alone proves nothing: it was committed before the change was written.
+    let mut tracker = resuming(own());
+    begin_at(&mut tracker, 100);
+    transaction(&mut tracker, 7, 250, &[240]);
+    assert!(tracker.is_unproven());
+}
+
+#[test]
+fn what_need_not_come_again_is_not_waited_for() {
+    let mut tracker = resuming(own());
+    begin_at(&mut tracker, 400);
+    assert!(!tracker.is_unproven(), "it was acknowledged");
+    for (field, value) in [
+        ("relay_system_id", json!(null)),
+        ("messageType", json!("MESSAGE")),
+        ("txId", json!(null)),
+        ("snapshot", json!("INITIAL")),
+    ] {
+        let mut stored = own();
+        match value.is_null() {
+            true => drop(stored.as_object_mut().unwrap().remove(field)),
+            false => stored[field] = value,
+        }
+        let mut tracker = resuming(stored);
+        begin_at(&mut tracker, 100);
+        assert!(!tracker.is_unproven(), "{field}");
+    }
+    let mut tracker = resuming(own());
+    tracker.begin(Some(Lsn::new(100)), Lsn::new(200), None);
+    assert!(!tracker.is_unproven(), "beyond the end of the WAL");
+}

@@ -336,3 +336,23 @@ async fn a_relay_that_comes_during_the_snapshot_of_another_one_leaves_it_alone()
     second.stop().await;
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_takes_longer_than_a_kafka_transaction_may_is_published_in_parts()
+-> Result<()> {
+    let stage = Stage::new().await?;
+    let mut stage = stage.with("producer.override.transaction.timeout.ms", "1000");
+    let rows = 60_000;
+    stage
+        .outbox
+        .execute(&format!(
+            "insert into inventory.outboxevent (aggregatetype, aggregateid, type, payload) \
+             select 'Order', id, 'OrderCreated', '{{}}' from generate_series(1, {rows}) id"
+        ))
+        .await?;
+    let task = stage.start()?;
+    stage.check(rows).await?;
+    running(&task).await?;
+    task.stop().await;
+    Ok(())
+}

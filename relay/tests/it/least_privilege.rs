@@ -1,6 +1,7 @@
 //! The roles of `resources/security/`: the relay and order-service do with them what they have to, and no more.
 
 use anyhow::{Context, Result, bail};
+use relay::source_offset::SourceOffset;
 use relay::task::TaskHandle;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use testbed::{PostgresDatabase, eventually, servers, unique_name};
@@ -151,7 +152,8 @@ async fn the_relay_s_role_is_enough_for_exactly_once_a_canary_and_a_slot_made_an
     let drop = format!("select pg_drop_replication_slot('{}')", stage.outbox.slot);
     run(&mut relay, &drop).await?;
     stage.outbox.execute(&keep("4, 5")).await?;
-    let task = stage.start()?;
+    let stored = SourceOffset::from_json(&stage.position().await?)?;
+    let task = stage.outbox.start_to_kafka(&stage.worker, Some(stored))?;
     assert_eq!(stage.until_committed(5).await?, [1, 2, 3, 4, 5]);
     watched(&task).await?;
     task.stop().await;

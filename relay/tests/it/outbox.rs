@@ -305,8 +305,11 @@ pub(crate) async fn running(task: &TaskHandle) -> Result<()> {
 pub(crate) async fn trace_of_failure(task: &TaskHandle) -> Result<String> {
     let mut state = task.subscribe();
     let failed = state.wait_for(|state| matches!(state, TaskState::Failed { .. }));
-    let TaskState::Failed { trace } = tokio::time::timeout(DEADLINE, failed).await??.clone() else {
-        bail!("not failed")
-    };
-    Ok(trace)
+    match tokio::time::timeout(DEADLINE, failed).await {
+        Ok(failed) => match failed?.clone() {
+            TaskState::Failed { trace } => Ok(trace),
+            other => bail!("not failed: {other:?}"),
+        },
+        Err(_) => bail!("not failed in time: {:?}, {:?}", task.state(), task.health().look()),
+    }
 }

@@ -30,7 +30,7 @@ pub use kafka_security::{KafkaSecurity, client_keystore};
 pub use mysql::MySql;
 pub(crate) use mysql::create_database as create_mysql_database;
 pub(crate) use postgres::create_database as create_postgres_database;
-pub use postgres::{Postgres, STANDBY};
+pub use postgres::{Backup, Postgres, STANDBY};
 pub use tls::{Authority, Identity};
 
 /// A server on a busy machine with two cores took 9 s; a fetch is not counted.

@@ -1,5 +1,6 @@
 //! PostgreSQL: initdb, start with logical decoding on, stop, kill, start again on the same data.
 
+mod backup;
 mod standby;
 
 use std::fs;
@@ -21,6 +22,7 @@ use crate::name::unique_name;
 use crate::process::{self, Launch, Output, Process};
 use crate::wait::eventually;
 
+pub use self::backup::Backup;
 pub use self::standby::STANDBY;
 
 /// Older servers lack parts of pgoutput that the relay asks for.
