@@ -5,7 +5,6 @@
 pub mod config;
 pub mod telemetry;
 
-mod bounded_writes;
 mod http;
 mod server;
 

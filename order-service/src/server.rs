@@ -9,11 +9,10 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
-
-use crate::bounded_writes::BoundedWrites;
 
 /// Connections at a time. More wait in the listener's backlog; each costs a few kB and, in a request, up to a body.
 const CONNECTIONS_MAX: usize = 1024;
@@ -45,7 +44,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stop: Cancellat
             accepted = accept(&listener, &places) => accepted,
         };
         let Some((stream, place)) = accepted else { continue };
-        let connection = serve_connection(stream, router.clone(), stop.clone());
+        let connection = serve_connection(stream, router.clone(), stop.clone(), STALL_DURATION_MAX);
         let cut = cut.clone();
         connections.spawn(async move {
             let _place = place;
@@ -76,16 +75,20 @@ async fn accept(
     }
 }
 
-async fn serve_connection(stream: TcpStream, router: Router, stop: CancellationToken) {
+async fn serve_connection(
+    stream: TcpStream,
+    router: Router,
+    stop: CancellationToken,
+    stall_max: Duration,
+) {
     // Answers are small and complete: waiting for more to send would only delay them.
     let _ = stream.set_nodelay(true);
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(stall_max));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_READ_DURATION_MAX)
-        .serve_connection(
-            TokioIo::new(BoundedWrites::new(stream, STALL_DURATION_MAX)),
-            TowerToHyperService::new(router),
-        );
+        .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(router));
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -97,5 +100,45 @@ async fn serve_connection(stream: TcpStream, router: Router, stop: CancellationT
     };
     if let Err(error) = ended {
         debug!(%error, "a connection ended early");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    /// More than the buffers between a server and its client hold.
+    const ANSWER_BYTES: usize = 64 << 20;
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: service\r\nConnection: close\r\n\r\n";
+    const STALL: Duration = Duration::from_millis(200);
+    const DEADLINE: Duration = Duration::from_secs(60);
+
+    /// A client that has asked, and the connection that serves it.
+    async fn pair() -> (TcpStream, impl Future<Output = ()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        client.write_all(REQUEST).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let router = Router::new().fallback(|| std::future::ready(vec![b'x'; ANSWER_BYTES]));
+        (client, serve_connection(stream, router, CancellationToken::new(), STALL))
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_nobody_reads_ends_its_connection() {
+        let (client, connection) = pair().await;
+        tokio::time::timeout(DEADLINE, connection).await.unwrap();
+        drop(client);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_read_comes_whole() {
+        let (mut client, connection) = pair().await;
+        let mut answer = Vec::new();
+        let read = client.read_to_end(&mut answer);
+        let ((), read) =
+            tokio::time::timeout(DEADLINE, async { tokio::join!(connection, read) }).await.unwrap();
+        assert!(read.unwrap() > ANSWER_BYTES && answer.starts_with(b"HTTP/1.1 200"));
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 use super::error::ConnectError;
 use super::herder::{Herder, not_found};
@@ -12,7 +13,7 @@ use super::storage::State;
 use super::supervisor::TASK;
 use crate::connector_config::{ConnectorConfig, TOPIC_OPTION};
 use crate::dead_letter::desk::ReplaySummary;
-use crate::dead_letter::topic::{DeadLetterTopic, Found};
+use crate::dead_letter::topic::{DeadLetterTopic, Found, IsAwaited};
 use crate::sink::SinkError;
 use crate::task;
 
@@ -55,7 +56,11 @@ impl Herder {
         limit: usize,
     ) -> Result<LetterList, ConnectError> {
         let topic = self.dead_letter_topic(name)?;
-        let read = tokio::task::spawn_blocking(move || list(&topic, limit));
+        // However this ends, in time or with a caller who has gone, the reader ends with it and keeps no thread.
+        let gone = CancellationToken::new();
+        let _waits = gone.clone().drop_guard();
+        let read =
+            tokio::task::spawn_blocking(move || list(&topic, limit, &|| !gone.is_cancelled()));
         match tokio::time::timeout(LIST_WAIT, read).await {
             Ok(Ok(Ok(list))) => Ok(list),
             Ok(Ok(Err(error))) => Err(ConnectError::unavailable(error.to_string())),
@@ -124,12 +129,17 @@ impl Herder {
     }
 }
 
-fn list(topic: &DeadLetterTopic, limit: usize) -> Result<LetterList, SinkError> {
-    let index = topic.index()?;
-    let mut dead_letters = Vec::new();
-    let mut bytes = 0;
-    if index.open > 0 && limit > 0 {
-        topic.read_open(&index, |found| {
+/// Reads twice: how far the letters were replayed, then those behind it. One reading would have to keep all of them.
+fn list(
+    topic: &DeadLetterTopic,
+    limit: usize,
+    is_awaited: IsAwaited<'_>,
+) -> Result<LetterList, SinkError> {
+    let index = topic.index(is_awaited)?;
+    let (mut dead_letters, mut bytes, mut open) = (Vec::new(), 0, 0);
+    topic.read_open(&index, is_awaited, |found| {
+        open += 1;
+        if dead_letters.len() < limit && bytes < LIST_BYTES_MAX {
             let Found { at, key, letter } = found;
             bytes += letter.to_json().len();
             dead_letters.push(ListedLetter {
@@ -138,8 +148,8 @@ fn list(topic: &DeadLetterTopic, limit: usize) -> Result<LetterList, SinkError> 
                 key: key.map(|key| String::from_utf8_lossy(&key).into_owned()),
                 letter: serde_json::to_value(&letter).unwrap_or_default(),
             });
-            dead_letters.len() < limit && bytes < LIST_BYTES_MAX
-        })?;
-    }
-    Ok(LetterList { topic: topic.name().to_owned(), open: index.open, dead_letters })
+        }
+        true
+    })?;
+    Ok(LetterList { topic: topic.name().to_owned(), open, dead_letters })
 }

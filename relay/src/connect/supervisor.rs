@@ -6,7 +6,6 @@ mod resting_slot;
 mod statuses;
 mod stored;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -444,7 +443,7 @@ const TASK_CLASS: &str = "task.class";
 
 /// The connector's configuration as its task has it.
 fn task_properties(properties: &Properties) -> Properties {
-    let mut task: BTreeMap<_, _> = properties.clone();
+    let mut task = properties.clone();
     task.insert(TASK_CLASS.to_owned(), Some(plugins::TASK_CLASS.to_owned()));
     task
 }

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use super::OptionError;
 
-/// The options of one connector while they are being read.
-#[derive(Debug)]
+/// The options of one connector while they are being read. References in them are resolved, so it has no Debug.
 pub(crate) struct Options<'a> {
     properties: &'a BTreeMap<String, String>,
     taken: BTreeSet<String>,

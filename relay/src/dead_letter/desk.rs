@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use super::parked::ParkedKeys;
 use super::topic::{DeadLetterTopic, Found, Index};
@@ -89,7 +90,10 @@ impl Desk {
             return Ok(None);
         }
         let topic = self.topic.clone();
-        let read = tokio::task::spawn_blocking(move || topic.index()).await;
+        // A task that is stopped meanwhile waits no longer, and neither does the reader.
+        let gone = CancellationToken::new();
+        let _waits = gone.clone().drop_guard();
+        let read = tokio::task::spawn_blocking(move || topic.index(&|| !gone.is_cancelled())).await;
         let index = read.unwrap_or_else(|_| Err(reader_died()))?;
         Ok(Some(index.parked))
     }
@@ -99,8 +103,10 @@ impl Desk {
         let (letters, receiver) = mpsc::channel(READ_AHEAD);
         let topic = self.topic.clone();
         tokio::task::spawn_blocking(move || {
-            let read = topic.index().and_then(|index: Index| {
-                topic.read_open(&index, |found| letters.blocking_send(Ok(found)).is_ok())
+            let is_awaited = || !letters.is_closed();
+            let read = topic.index(&is_awaited).and_then(|index: Index| {
+                let take = |found| letters.blocking_send(Ok(found)).is_ok();
+                topic.read_open(&index, &is_awaited, take)
             });
             if let Err(error) = read {
                 // Nobody listens any more: then there is nobody to tell.

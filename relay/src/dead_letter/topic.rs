@@ -80,9 +80,10 @@ pub struct Index {
     pub replayed_through: BTreeMap<i32, i64>,
     /// Keys of letters that were not.
     pub parked: ParkedKeys,
-    /// How many letters were not, keys or none.
-    pub open: u64,
 }
+
+/// Asked before each record: whether anybody still waits for what is read. A reader that nobody waits for ends.
+pub type IsAwaited<'f> = &'f dyn Fn() -> bool;
 
 #[derive(Deserialize)]
 struct Mark {
@@ -187,19 +188,17 @@ impl DeadLetterTopic {
         Ok(())
     }
 
-    /// Reads what is in the topic; it blocks.
+    /// Reads what is in the topic; it blocks. Memory does not grow with the topic: a letter's offset is not kept.
     ///
     /// # Errors
-    /// When the brokers do not answer, or more keys are parked than may be.
-    pub fn index(&self) -> Result<Index, SinkError> {
+    /// When the brokers do not answer, more keys are parked than may be, or nobody waits for it any more.
+    pub fn index(&self, is_awaited: IsAwaited<'_>) -> Result<Index, SinkError> {
         let mut index =
             Index { parked: ParkedKeys::new(self.config.parked_keys_max), ..Index::default() };
-        let mut letters: BTreeMap<i32, Vec<i64>> = BTreeMap::new();
-        let mut scan = Scan::open(self, &BTreeMap::new())?;
+        let mut scan = Scan::open(self, &BTreeMap::new(), is_awaited)?;
         while let Some(entry) = scan.next()? {
             match entry {
                 Entry::Letter(found) => {
-                    letters.entry(found.at.partition).or_default().push(found.at.offset);
                     let topic = found.letter.topic.as_deref();
                     let Some(key) = found.key.as_deref().filter(|_| self.config.park_keys) else {
                         continue;
@@ -214,14 +213,10 @@ impl DeadLetterTopic {
                 Entry::Mark(through) => {
                     index.parked.replayed(through);
                     index.replayed_through.insert(through.partition, through.offset);
-                    if let Some(open) = letters.get_mut(&through.partition) {
-                        open.retain(|offset| *offset > through.offset);
-                    }
                 }
                 Entry::Other => {}
             }
         }
-        index.open = letters.values().map(|open| open.len() as u64).sum();
         Ok(index)
     }
 
@@ -229,13 +224,14 @@ impl DeadLetterTopic {
     /// false; it blocks.
     ///
     /// # Errors
-    /// When the brokers do not answer.
+    /// When the brokers do not answer, or nobody waits for it any more.
     pub fn read_open(
         &self,
         index: &Index,
+        is_awaited: IsAwaited<'_>,
         mut take: impl FnMut(Found) -> bool,
     ) -> Result<(), SinkError> {
-        let mut scan = Scan::open(self, &index.replayed_through)?;
+        let mut scan = Scan::open(self, &index.replayed_through, is_awaited)?;
         while let Some(entry) = scan.next()? {
             if let Entry::Letter(found) = entry
                 && !take(*found)
@@ -311,11 +307,16 @@ struct Scan<'t> {
     /// Where each partition ended; it is left out when that is reached.
     ends: BTreeMap<i32, i64>,
     heard_at: Instant,
+    is_awaited: IsAwaited<'t>,
 }
 
 impl<'t> Scan<'t> {
     /// Begins behind these offsets.
-    fn open(topic: &'t DeadLetterTopic, behind: &BTreeMap<i32, i64>) -> Result<Self, SinkError> {
+    fn open(
+        topic: &'t DeadLetterTopic,
+        behind: &BTreeMap<i32, i64>,
+        is_awaited: IsAwaited<'t>,
+    ) -> Result<Self, SinkError> {
         let away = |error: KafkaError| topic.away(&error);
         let mut config = topic.client.clone();
         let consumer: BaseConsumer = config
@@ -350,7 +351,7 @@ impl<'t> Scan<'t> {
             }
         }
         consumer.assign(&assignment).map_err(away)?;
-        Ok(Self { topic, consumer, ends, heard_at: Instant::now() })
+        Ok(Self { topic, consumer, ends, heard_at: Instant::now(), is_awaited })
     }
 
     /// The next record; none at the end.
@@ -358,6 +359,9 @@ impl<'t> Scan<'t> {
         // Whoever takes the records may have been busy with the last one.
         self.heard_at = Instant::now();
         while !self.ends.is_empty() {
+            if !(self.is_awaited)() {
+                return Err(self.topic.away(&KafkaError::Canceled));
+            }
             match self.consumer.poll(POLL) {
                 Some(Ok(message)) => {
                     let (partition, offset) = (message.partition(), message.offset());

@@ -195,3 +195,28 @@ async fn too_many_connections_are_told_to_come_back_later() -> Result<()> {
     })
     .await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn probes_that_never_send_their_body_shut_nobody_out() -> Result<()> {
+    let worker = start(&[])?;
+    worker.program.line("REST API listens", DEADLINE).await?;
+    let mut held = Vec::new();
+    // As many as there may be connections, each of which promises a body.
+    for path in ["/health", "/health/live", "/health/ready"].iter().cycle().take(256) {
+        let mut stream = TcpStream::connect(&worker.address).await?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: relay\r\nContent-Length: 9\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        held.push(stream);
+    }
+    eventually("an answer beside them", DEADLINE, || async {
+        let answer = answer(&worker, "GET /health/live HTTP/1.1").await?;
+        Ok((status(&answer) == "200").then_some(()))
+    })
+    .await?;
+    for stream in &mut held {
+        let mut answer = String::new();
+        tokio::time::timeout(DEADLINE, stream.read_to_string(&mut answer)).await??;
+        ensure!(answer.starts_with("HTTP/1.1"), "no answer: {answer}");
+    }
+    Ok(())
+}

@@ -4,7 +4,9 @@ use anyhow::{Context, Result, bail, ensure};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+use relay::connector_config::DeadLetterConfig;
 use relay::dead_letter::desk::ReplaySummary;
+use relay::dead_letter::topic::DeadLetterTopic;
 use relay::task::TaskHandle;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
@@ -358,5 +360,34 @@ async fn replay_cut_short(in_good_order: bool) -> Result<()> {
     assert!(repeated <= repeated_max, "{repeated} events were published twice");
     assert!(summary["replayed"].as_u64() < Some(u64::from(COUNT)), "{summary}");
     process.worker.program.terminate().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_reader_of_dead_letters_ends_when_nobody_waits_for_it_any_more() -> Result<()> {
+    let bootstrap_servers = servers().await?.bootstrap_servers();
+    let topic = unique_name("letters");
+    for _ in 0..5 {
+        topic::produce(bootstrap_servers, &topic, None, &[], Some(b"no letter")).await?;
+    }
+    let config = DeadLetterConfig {
+        topic,
+        replication: 1,
+        context_headers: false,
+        park_keys: false,
+        parked_keys_max: 1,
+    };
+    let mut client = ClientConfig::new();
+    client.set("bootstrap.servers", bootstrap_servers);
+    let letters = DeadLetterTopic::new(client, "c", &config);
+    let (whole, cut, asked) = tokio::task::spawn_blocking(move || {
+        let whole = letters.index(&|| true);
+        let asked = std::cell::Cell::new(0);
+        let cut = letters.index(&|| asked.replace(asked.get() + 1) < 2);
+        (whole, cut, asked.get())
+    })
+    .await?;
+    assert!(whole.is_ok(), "{whole:?}");
+    assert!(cut.is_err() && asked == 3, "{cut:?}, asked {asked} times");
     Ok(())
 }

@@ -10,6 +10,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -17,6 +18,8 @@ use tokio_util::task::TaskTracker;
 const CONNECTIONS_MAX: usize = 256;
 /// How long a client may take to send the headers of a request, and a quiet connection may stay.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a client may leave an answer unread. One that never reads would keep its place for ever.
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// After a failed accept (no file descriptor left, say) the next one would fail as well.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
@@ -29,7 +32,8 @@ pub(super) async fn serve(listener: TcpListener, router: Router, stop: Cancellat
         let Some(accepted) = stop.run_until_cancelled(listener.accept()).await else { break };
         match accepted {
             Ok((stream, _)) => {
-                let connection = serve_connection(stream, router.clone(), stop.clone());
+                let connection =
+                    serve_connection(stream, router.clone(), stop.clone(), STALL_TIMEOUT);
                 connections.spawn(async move {
                     connection.await;
                     drop(place);
@@ -46,11 +50,18 @@ pub(super) async fn serve(listener: TcpListener, router: Router, stop: Cancellat
     connections.wait().await;
 }
 
-async fn serve_connection(stream: TcpStream, router: Router, stop: CancellationToken) {
+async fn serve_connection(
+    stream: TcpStream,
+    router: Router,
+    stop: CancellationToken,
+    stall_max: Duration,
+) {
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(stall_max));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_READ_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(router));
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -62,5 +73,45 @@ async fn serve_connection(stream: TcpStream, router: Router, stop: CancellationT
     };
     if let Err(error) = ended {
         tracing::debug!(error = %error, "A connection ended early");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    /// More than the buffers between a server and its client hold.
+    const ANSWER_BYTES: usize = 64 << 20;
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: service\r\nConnection: close\r\n\r\n";
+    const STALL: Duration = Duration::from_millis(200);
+    const DEADLINE: Duration = Duration::from_secs(60);
+
+    /// A client that has asked, and the connection that serves it.
+    async fn pair() -> (TcpStream, impl Future<Output = ()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        client.write_all(REQUEST).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let router = Router::new().fallback(|| std::future::ready(vec![b'x'; ANSWER_BYTES]));
+        (client, serve_connection(stream, router, CancellationToken::new(), STALL))
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_nobody_reads_ends_its_connection() {
+        let (client, connection) = pair().await;
+        tokio::time::timeout(DEADLINE, connection).await.unwrap();
+        drop(client);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_read_comes_whole() {
+        let (mut client, connection) = pair().await;
+        let mut answer = Vec::new();
+        let read = client.read_to_end(&mut answer);
+        let ((), read) =
+            tokio::time::timeout(DEADLINE, async { tokio::join!(connection, read) }).await.unwrap();
+        assert!(read.unwrap() > ANSWER_BYTES && answer.starts_with(b"HTTP/1.1 200"));
     }
 }

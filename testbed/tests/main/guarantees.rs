@@ -1,6 +1,6 @@
 //! `docs/guarantees.md` promises nothing without its limits and a test that exists.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -24,21 +24,34 @@ fn every_promise_has_its_limits_and_names_tests_that_exist() {
 }
 
 #[test]
-fn a_promise_without_limits_or_with_a_test_that_is_not_there_is_found() {
-    let tests = BTreeSet::from(["chaos::it_holds".to_owned()]);
+fn a_promise_without_limits_or_with_a_test_that_does_not_run_is_found() {
+    let written = "#[test]\nfn it_holds() {}\n\n#[tokio::test]\n#[ignore = \"slow\"]\nasync fn it_would() {}\n";
+    let tests: Tests = tests_in(written)
+        .map(|(name, is_ignored)| (format!("chaos::{name}"), is_ignored))
+        .collect();
     let good =
         "It holds\n\nAlways. And ever.\n\n**Limits.** None.\n\nShown by `chaos::it_holds`.\n";
     assert_eq!(problems(good, &tests), Vec::<String>::new());
     let found = |text: String| problems(&text, &tests).len();
     assert_eq!(found(good.replace("**Limits.** None.", "")), 1);
     assert_eq!(found(good.replace("it_holds`", "it_does_not`")), 1);
+    let would = good.replace("it_holds`", "it_would`");
+    assert_eq!(found(would.clone()), 1, "it is ignored");
+    assert_eq!(found(would + "\nThe latter is the long\nform.\n"), 0);
     assert_eq!(found(good.replace("`", "")), 1);
     assert_eq!(found(good.replace("Shown by", "See")), 1);
     assert_eq!(found(good.replace("And ever.", "And ever. And again.")), 1);
 }
 
+#[test]
+fn a_test_is_ignored_whatever_stands_between_its_attributes() {
+    let written = "#[ignore]\n/// Not a fn yet.\n#[allow(\n    dead_code\n)]\n#[test]\nfn a() {}\nfn b() {}\n\
+                   #[test]\nfn c() {}\n";
+    assert_eq!(tests_in(written).collect::<Vec<_>>(), [("a", true), ("c", false)]);
+}
+
 /// What is wrong with a promise: its title, its sentences, its limits, its tests.
-fn problems(promise: &str, tests: &BTreeSet<String>) -> Vec<String> {
+fn problems(promise: &str, tests: &Tests) -> Vec<String> {
     let (title, rest) = promise.split_once('\n').unwrap_or((promise, ""));
     let mut found = Vec::new();
     let mut problem = |what: String| found.push(format!("{PAGE}, \"{title}\": {what}"));
@@ -61,22 +74,32 @@ fn problems(promise: &str, tests: &BTreeSet<String>) -> Vec<String> {
     if named.is_empty() {
         problem("no test shows it".to_owned());
     }
-    for name in named.into_iter().filter(|name| !tests.contains(*name)) {
-        problem(format!("there is no test {name}"));
+    let is_long_form = rest.replace('\n', " ").contains("long form");
+    for name in named {
+        match tests.get(name) {
+            None => problem(format!("there is no test {name}")),
+            Some(true) if !is_long_form => {
+                problem(format!("{name} is ignored, and the text does not call it the long form"));
+            }
+            Some(_) => {}
+        }
     }
     found
 }
 
-/// `file::function` of every test of the workspace.
-fn tests() -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
+/// `file::function` of tests, and whether `cargo test` leaves it out.
+type Tests = BTreeMap<String, bool>;
+
+/// Every test of the workspace.
+fn tests() -> Tests {
+    let mut found = Tests::new();
     for folder in ["order-service", "relay", "shipment-service", "testbed"] {
         collect(&root().join(folder), &mut found);
     }
     found
 }
 
-fn collect(folder: &Path, found: &mut BTreeSet<String>) {
+fn collect(folder: &Path, found: &mut Tests) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
@@ -87,16 +110,26 @@ fn collect(folder: &Path, found: &mut BTreeSet<String>) {
             let named = if of_module { path.parent().unwrap() } else { &path };
             let file = named.file_stem().unwrap().to_string_lossy().into_owned();
             let text = fs::read_to_string(&path).unwrap();
-            found.extend(names_of_tests(&text).map(|name| format!("{file}::{name}")));
+            for (name, is_ignored) in tests_in(&text) {
+                // Of two with one name, the one that runs shows it.
+                let known = found.entry(format!("{file}::{name}")).or_insert(is_ignored);
+                *known &= is_ignored;
+            }
         }
     }
 }
 
-/// The function behind each attribute that makes a test.
-fn names_of_tests(text: &str) -> impl Iterator<Item = &str> {
-    let attributed = text.split("#[test]").flat_map(|part| part.split("#[tokio::test")).skip(1);
-    attributed.filter_map(|part| {
-        let (_, name) = part.split_once("fn ")?;
-        name.split(['(', '<']).next()
+/// The function behind each attribute that makes a test, and whether another one has it ignored.
+fn tests_in(text: &str) -> impl Iterator<Item = (&str, bool)> {
+    let (mut is_test, mut is_ignored) = (false, false);
+    text.lines().map(str::trim_start).filter_map(move |line| {
+        if line.starts_with("//") {
+            return None;
+        }
+        is_test |= line.starts_with("#[test]") || line.starts_with("#[tokio::test");
+        is_ignored |= line.starts_with("#[ignore");
+        let (_, name) = line.split_once("fn ").filter(|_| !line.starts_with("#["))?;
+        let attributed = (std::mem::take(&mut is_test), std::mem::take(&mut is_ignored));
+        attributed.0.then(|| (name.split(['(', '<']).next().unwrap_or(name), attributed.1))
     })
 }

@@ -5,12 +5,64 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use reqwest::Client;
 use serde_json::{Value, json};
-use testbed::server::RunFolder;
+use testbed::server::{RunFolder, client_keystore};
 use testbed::{Program, Settings, eventually, free_port, program, servers, topic, unique_name};
 
 use crate::flow::{DEADLINE, file};
+
+/// The user that stands before a secret where a database does not give one.
+const USER: &str = "u";
+
+/// A secret that cannot stand in a URL as it is.
+fn secret(kind: &str) -> String {
+    format!("{}/+", unique_name(kind))
+}
+
+/// As a URL has it.
+fn percent_encoded(text: &str) -> String {
+    let encode = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+            char::from(byte).to_string()
+        }
+        other => format!("%{other:02X}"),
+    };
+    text.bytes().map(encode).collect()
+}
+
+/// A secret as it is, in a URL, and in base64: alone, and behind each of the users as Basic authentication has it.
+fn forms(secret: &str, users: &[&str]) -> Vec<String> {
+    let encoded = percent_encoded(secret);
+    // Whoever writes the other case changes the escapes alone; the names have lower case and digits.
+    let mut forms = vec![secret.to_owned(), encoded.to_ascii_lowercase(), encoded];
+    let logins = users.iter().map(|user| format!("{user}:{secret}"));
+    for text in logins.chain([secret.to_owned()]) {
+        // What is padded begins with what is not.
+        forms.extend([STANDARD_NO_PAD.encode(&text), URL_SAFE_NO_PAD.encode(&text)]);
+    }
+    forms
+}
+
+/// Fails where a text shows a secret in any form.
+fn hides(name: &str, text: &str, secrets: &[&str], users: &[&str]) -> Result<()> {
+    for form in secrets.iter().flat_map(|secret| forms(secret, users)) {
+        ensure!(!text.contains(&form), "{name} shows a secret as {form}: {text}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_secret_is_found_in_every_form() {
+    for shown in
+        ["pw/+", "a?password=pw%2F%2B&", "a?password=pw%2f%2b&", "cHcvKw==", "Basic dTpwdy8r,"]
+    {
+        assert!(hides("x", shown, &["other", "pw/+"], &["v", USER]).is_err(), "{shown}");
+    }
+    assert!(hides("x", "pw-+ pw %2F%2B u:", &["pw/+"], &[USER]).is_ok());
+}
 
 /// A program and all that was heard of it.
 struct Heard {
@@ -61,16 +113,12 @@ impl Heard {
     }
 
     /// Ends it and looks through everything.
-    async fn check(self, secrets: &[&str]) -> Result<()> {
+    async fn check(self, secrets: &[&str], users: &[&str]) -> Result<()> {
         let _ = self.program.terminate().await?;
         let log = self.program.output();
         ensure!(log.len() > 3, "{} logged nothing", self.name);
-        for line in log.iter().chain(&self.answers) {
-            for secret in secrets {
-                ensure!(!line.contains(secret), "{} shows a secret: {line}", self.name);
-            }
-        }
-        Ok(())
+        hides(self.name, &log.join("\n"), secrets, users)?;
+        hides(self.name, &self.answers.join("\n"), secrets, users)
     }
 }
 
@@ -90,11 +138,13 @@ fn connector(database: &testbed::PostgresDatabase, password: &str, secret: &str)
         ("transforms.outbox.route.topic.replacement", &format!("${{routedByValue}}_{slot}")),
         (
             "producer.override.sasl.jaas.config",
-            &format!("x.plain.PlainLoginModule required username=\"u\" password=\"{secret}\";"),
+            &format!(
+                "x.plain.PlainLoginModule required username=\"{USER}\" password=\"{secret}\";"
+            ),
         ),
         ("producer.override.ssl.key.password", secret),
         ("producer.override.sasl.oauthbearer.client.credentials.client.secret", secret),
-        ("value.converter.basic.auth.user.info", &format!("u:{secret}")),
+        ("value.converter.basic.auth.user.info", &format!("{USER}:{secret}")),
         ("some.unknown.client.secret", secret),
     ] {
         config[option] = json!(value);
@@ -111,7 +161,7 @@ async fn no_log_line_and_no_answer_shows_a_secret() -> Result<()> {
     let kafka = servers.bootstrap_servers();
     let folder = RunFolder::create(&Settings::read(), false)?;
     let [option, mistake, token, worker_secret, provided] =
-        ["option", "mistake", "token", "worker", "provided"].map(unique_name);
+        ["option", "mistake", "token", "worker", "provided"].map(secret);
     let secrets = [
         &*postgres.password,
         &*mysql.password,
@@ -121,12 +171,14 @@ async fn no_log_line_and_no_answer_shows_a_secret() -> Result<()> {
         &*worker_secret,
         &*provided,
     ];
+    let users = [USER, &*postgres.user, &*mysql.user];
     let tokens = folder.path().join("tokens");
     fs::write(&tokens, &token)?;
     let topics = unique_name("secrets");
     let [configs, offsets, statuses] = ["c", "o", "s"].map(|kind| format!("{topics}_{kind}"));
-    let jaas =
-        format!("x.plain.PlainLoginModule required username=\"u\" password=\"{worker_secret}\";");
+    let jaas = format!(
+        "x.plain.PlainLoginModule required username=\"{USER}\" password=\"{worker_secret}\";"
+    );
     let mut relay = Heard::start(
         "relay",
         &[
@@ -157,6 +209,7 @@ async fn no_log_line_and_no_answer_shows_a_secret() -> Result<()> {
     relay.ready().await?;
 
     register(&mut relay, &postgres, &token, &mistake, &option).await?;
+    fail(&mut relay, &postgres, &token, &mistake, &folder).await?;
     ask_relay(&mut relay, &token, &mistake).await?;
 
     // An order, and questions with a mistake in them.
@@ -171,9 +224,9 @@ async fn no_log_line_and_no_answer_shows_a_secret() -> Result<()> {
     for path in ["/shipments", "/shipments/x", "/metrics", "/health/ready"] {
         shipments.call(&token, "GET", path, &Value::Null).await?;
     }
-    relay.check(&secrets).await?;
-    orders.check(&secrets).await?;
-    shipments.check(&secrets).await?;
+    relay.check(&secrets, &users).await?;
+    orders.check(&secrets, &users).await?;
+    shipments.check(&secrets, &users).await?;
 
     mistakes(kafka, &postgres, &mysql, &mistake, &folder).await
 }
@@ -213,10 +266,45 @@ async fn register(
     Ok(())
 }
 
+/// Registers a connector whose producer has a password that does not open its keystore, and waits until it has failed.
+async fn fail(
+    relay: &mut Heard,
+    postgres: &testbed::PostgresDatabase,
+    token: &str,
+    mistake: &str,
+    folder: &RunFolder,
+) -> Result<()> {
+    let path = folder.path().to_owned();
+    let made = tokio::task::spawn_blocking(move || {
+        client_keystore(&Settings::read(), &path, "not the one that is told")
+    });
+    let (store, _) = made.await??;
+    let mut config = connector(postgres, &postgres.password, mistake)?;
+    for (option, value) in [
+        ("security.protocol", "SSL"),
+        ("ssl.keystore.type", "PKCS12"),
+        ("ssl.keystore.location", store.to_str().context("a path")?),
+        ("ssl.keystore.password", mistake),
+    ] {
+        config[format!("producer.override.{option}")] = json!(value);
+    }
+    let body = json!({"name": "failed", "config": config});
+    let (status, text) = relay.call(token, "POST", "/connectors", &body).await?;
+    ensure!(status == 201, "{text}");
+    let status = eventually("a failed task", DEADLINE, || async {
+        let url = format!("{}/connectors/failed/status", relay.url);
+        let text = Client::new().get(url).bearer_auth(token).send().await?.text().await?;
+        Ok((text.contains("\"FAILED\"") && text.contains("keystore")).then_some(text))
+    })
+    .await?;
+    relay.answers.push(status);
+    Ok(())
+}
+
 /// Asks for everything that the relay tells, with and without the right token.
 async fn ask_relay(relay: &mut Heard, token: &str, mistake: &str) -> Result<()> {
     for path in ["", "/config", "/status", "/tasks", "/topics", "/offsets", "/tasks/0/status"] {
-        for name in ["right", "wrong", "referred"] {
+        for name in ["right", "wrong", "referred", "failed"] {
             relay.call(token, "GET", &format!("/connectors/{name}{path}"), &Value::Null).await?;
         }
     }
@@ -238,8 +326,9 @@ async fn mistakes(
     mistake: &str,
     folder: &RunFolder,
 ) -> Result<()> {
-    let wrong_postgres = postgres.url().replace(&postgres.password, mistake);
-    let wrong_mysql = mysql.url().replace(&mysql.password, mistake);
+    let encoded = percent_encoded(mistake);
+    let wrong_postgres = postgres.url().replace(&postgres.password, &encoded);
+    let wrong_mysql = mysql.url().replace(&mysql.password, &encoded);
     let jaas = format!("x.plain.PlainLoginModule required password=\"{mistake}\"");
     let users = folder.path().join("users");
     fs::write(&users, mistake)?;
@@ -260,7 +349,7 @@ async fn mistakes(
         (
             "shipment-service",
             vec![
-                ("DATABASE_URL", &*format!("{wrong_mysql}?ssl-mode={mistake}")),
+                ("DATABASE_URL", &*format!("{wrong_mysql}?ssl-mode={encoded}")),
                 ("BOOTSTRAP_SERVERS", kafka),
             ],
             "DATABASE_URL",
@@ -339,6 +428,5 @@ async fn complains(
         heard.program.terminate().await?;
     }
     let told = heard.program.output().join("\n");
-    ensure!(!told.contains(mistake), "{name} shows a secret: {told}");
-    Ok(())
+    hides(name, &told, &[mistake], &[USER])
 }

@@ -31,6 +31,8 @@ pub(super) use self::server::serve;
 
 /// The largest body: a configuration has a few KiB, even with certificates in it.
 const BODY_MAX_BYTES: usize = 1024 * 1024;
+/// How long a client may take to send its body, against slow ones that hold turns. 1 MiB comes in this time at 70 kB/s.
+const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 /// Calls that are worked on at one time; more wait their turn, of which there are as many as connections at the most.
 const REQUESTS_MAX: usize = 64;
 /// How long a call waits for its turn before it is sent away.
@@ -115,7 +117,7 @@ impl Api {
         answered.unwrap_or_else(|_| answer::error(&ConnectError::internal("Request timed out")))
     }
 
-    /// Matches in the order of JAX-RS: path, method, content type, accepted types; then reads the body.
+    /// Matches in the order of JAX-RS: path, method, content type, accepted types; then reads the body, if not of GET.
     async fn matched(
         &self,
         request: Request<Body>,
@@ -143,11 +145,11 @@ impl Api {
         if resource != Resource::Metrics && !request::accepts_json(&parts.headers) {
             return answer::unmatched(406);
         }
-        let Ok(body) = axum::body::to_bytes(body, BODY_MAX_BYTES).await else {
-            return answer::error(&ConnectError {
-                status: 413,
-                message: format!("The request body is larger than {BODY_MAX_BYTES} bytes"),
-            });
+        // Nobody asks with a body. Probes have neither turn nor credentials, and would wait for theirs without end.
+        let body = if method == Method::GET { Body::empty() } else { body };
+        let body = match read_body(body, BODY_TIMEOUT).await {
+            Ok(body) => body,
+            Err(error) => return answer::error(&error),
         };
         // A body of no known type is not read; resources that ignore it do not mind.
         let read = matches!((&method, &resource), (&Method::POST, Resource::Connectors))
@@ -226,5 +228,36 @@ impl Api {
                 }),
             ),
         }
+    }
+}
+
+/// The whole body, where it is small enough and comes in time.
+async fn read_body(body: Body, timeout: Duration) -> Result<Bytes, ConnectError> {
+    match tokio::time::timeout(timeout, axum::body::to_bytes(body, BODY_MAX_BYTES)).await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(_)) => Err(ConnectError {
+            status: 413,
+            message: format!("The request body is larger than {BODY_MAX_BYTES} bytes"),
+        }),
+        Err(_) => Err(ConnectError {
+            status: 408,
+            message: format!("The request body did not come within {} s", timeout.as_secs()),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_that_does_not_come_or_is_too_large_is_refused() {
+        let never = futures::stream::pending::<Result<Bytes, std::io::Error>>();
+        let late = read_body(Body::from_stream(never), Duration::from_millis(1)).await;
+        assert_eq!(late.unwrap_err().status, 408);
+        let large = read_body(Body::from(vec![0; BODY_MAX_BYTES + 1]), BODY_TIMEOUT).await;
+        assert_eq!(large.unwrap_err().status, 413);
+        let whole = read_body(Body::from(vec![0; BODY_MAX_BYTES]), BODY_TIMEOUT).await;
+        assert_eq!(whole.unwrap().len(), BODY_MAX_BYTES);
     }
 }

@@ -9,8 +9,9 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -28,6 +29,8 @@ const HEADERS_MAX_BYTES: usize = 64 * 1024;
 const HEADERS_MAX: usize = 100;
 /// How long a client may take to send its headers, against slow ones that hold connections.
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a client may leave an answer unread. One that never reads would keep its connection for ever.
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long calls may go on when the process stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
 /// After an error of accept, such as too many open files.
@@ -72,16 +75,7 @@ pub(in crate::connect) async fn serve(
         };
         let (tls, stop) = (tls.clone(), stop.clone());
         connections.spawn(async move {
-            match tls {
-                None => serve_connection(stream, router, stop).await,
-                Some(tls) => {
-                    match tokio::time::timeout(HEADERS_TIMEOUT, tls.accept(stream)).await {
-                        Ok(Ok(stream)) => serve_connection(stream, router, stop).await,
-                        Ok(Err(error)) => tracing::debug!(%error, "REST: no TLS session"),
-                        Err(_) => tracing::debug!("REST: a TLS session took too long to begin"),
-                    }
-                }
-            }
+            serve_connection(stream, tls, router, stop, STALL_TIMEOUT).await;
             drop(slot);
         });
     }
@@ -92,6 +86,25 @@ pub(in crate::connect) async fn serve(
 }
 
 async fn serve_connection(
+    stream: TcpStream,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    stop: CancellationToken,
+    stall_max: Duration,
+) {
+    // Below TLS, which has a buffer of its own, and whose goodbye waits for the client as well.
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(stall_max));
+    let stream = Box::pin(stream);
+    let Some(tls) = tls else { return serve_stream(stream, router, stop).await };
+    match tokio::time::timeout(HEADERS_TIMEOUT, tls.accept(stream)).await {
+        Ok(Ok(stream)) => serve_stream(stream, router, stop).await,
+        Ok(Err(error)) => tracing::debug!(%error, "REST: no TLS session"),
+        Err(_) => tracing::debug!("REST: a TLS session took too long to begin"),
+    }
+}
+
+async fn serve_stream(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     router: Router,
     stop: CancellationToken,
@@ -114,5 +127,89 @@ async fn serve_connection(
     if let Err(error) = ended {
         // Clients that go away in mid-call are everyday life.
         tracing::debug!(%error, "REST: a connection ended with an error");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use testbed::server::Authority;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio_rustls::rustls::pki_types::pem::PemObject;
+    use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+    use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig, crypto};
+    use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+    use super::*;
+
+    /// More than the buffers between a server and its client hold.
+    const ANSWER_BYTES: usize = 64 << 20;
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n";
+    const STALL: Duration = Duration::from_millis(200);
+    const DEADLINE: Duration = Duration::from_secs(60);
+
+    /// A client, and the connection that serves it.
+    async fn pair(tls: Option<TlsAcceptor>) -> (TcpStream, impl Future<Output = ()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let router = Router::new().fallback(|| std::future::ready(vec![b'x'; ANSWER_BYTES]));
+        (client, serve_connection(stream, tls, router, CancellationToken::new(), STALL))
+    }
+
+    /// Asks, and reads nothing before the connection has ended.
+    async fn leaves_unread(
+        mut client: impl AsyncRead + AsyncWrite + Unpin,
+        connection: impl Future<Output = ()>,
+    ) {
+        client.write_all(REQUEST).await.unwrap();
+        client.flush().await.unwrap();
+        tokio::time::timeout(DEADLINE, connection).await.unwrap();
+        drop(client);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_nobody_reads_ends_its_connection() {
+        let (client, connection) = pair(None).await;
+        leaves_unread(client, connection).await;
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_nobody_reads_ends_its_connection_with_tls_as_well() {
+        let authority = Authority::new().unwrap();
+        let identity = authority.issue("relay", &["localhost"]).unwrap();
+        let provider = Arc::new(crypto::ring::default_provider());
+        let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![CertificateDer::from_pem_slice(identity.certificate.as_bytes()).unwrap()],
+                PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).unwrap(),
+            )
+            .unwrap();
+        let mut roots = RootCertStore::empty();
+        let root = CertificateDer::from_pem_slice(authority.certificate().as_bytes()).unwrap();
+        roots.add(root).unwrap();
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let (stream, connection) = pair(Some(TlsAcceptor::from(Arc::new(server)))).await;
+        let connection = tokio::spawn(connection);
+        let name = ServerName::try_from("localhost").unwrap();
+        let client = TlsConnector::from(Arc::new(client)).connect(name, stream).await.unwrap();
+        leaves_unread(client, async { connection.await.unwrap() }).await;
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_read_comes_whole() {
+        let (mut client, connection) = pair(None).await;
+        client.write_all(REQUEST).await.unwrap();
+        let mut answer = Vec::new();
+        let read = client.read_to_end(&mut answer);
+        let ((), read) =
+            tokio::time::timeout(DEADLINE, async { tokio::join!(connection, read) }).await.unwrap();
+        assert!(read.unwrap() > ANSWER_BYTES && answer.starts_with(b"HTTP/1.1 200"));
     }
 }

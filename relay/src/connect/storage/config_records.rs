@@ -7,8 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-/// A configuration as it is stored. Kafka Connect accepts and keeps null values.
-pub(in crate::connect) type Properties = BTreeMap<String, Option<String>>;
+use super::properties::Properties;
 
 const CONNECTOR: &str = "connector-";
 const TARGET_STATE: &str = "target-state-";
@@ -328,6 +327,17 @@ mod tests {
             restart_record("c", true, false),
             ("restart-connector-c", r#"{"include-tasks":true,"only-failed":false}"#),
         );
+    }
+
+    #[test]
+    fn no_secret_is_printed() {
+        let mut state = ConfigState::default();
+        let config = r#"{"properties":{"database.password":"s3cret"}}"#;
+        apply(&mut state, "connector-c", config);
+        apply(&mut state, "task-c-0", config);
+        apply(&mut state, "commit-c", r#"{"tasks":1}"#);
+        let printed = format!("{state:?}");
+        assert!(printed.contains("database.password") && !printed.contains("s3cret"), "{printed}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod config_records;
 mod kafka;
 mod offset_records;
+mod properties;
 mod status_queue;
 mod status_records;
 mod topic_log;
@@ -18,10 +19,11 @@ use self::topic_log::TopicLog;
 use crate::config::WorkerConfig;
 
 pub(super) use self::config_records::{
-    ConfigChange, ConfigState, Properties, Record, TargetState, commit_record, connector_record,
-    logger_record, removal_records, restart_record, target_state_record, task_record,
+    ConfigChange, ConfigState, Record, TargetState, commit_record, connector_record, logger_record,
+    removal_records, restart_record, target_state_record, task_record,
 };
 pub(super) use self::offset_records::{OffsetState, offset_key, server_key};
+pub(super) use self::properties::Properties;
 pub(super) use self::status_records::{State, Status, StatusKey, StatusState, topic_value};
 pub(super) use self::topic_log::{Place, WriteError};
 
