@@ -20,6 +20,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const OTHERS_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long reading the partition to its end may take.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// What all of it may take together, with a request more at each of its ends.
+pub const TIMEOUT_MAX: Duration = Duration::from_secs(110);
 /// Between two looks at what is committed.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -33,11 +35,26 @@ pub fn read(producer: &ClientConfig, topic: &str, key: &str) -> Result<Option<Ve
     };
     let everything = consumer(producer, "read_uncommitted").map_err(failed)?;
     let committed = consumer(producer, "read_committed").map_err(failed)?;
-    let partitions = partitions(&everything, topic).map_err(failed)?;
+    let position = read_with(&everything, &committed, topic, key);
+    // A consumer that goes waits for its brokers without a limit: nobody has to wait for that.
+    std::thread::spawn(move || drop((everything, committed)));
+    position
+}
+
+fn read_with(
+    everything: &BaseConsumer,
+    committed: &BaseConsumer,
+    topic: &str,
+    key: &str,
+) -> Result<Option<Vec<u8>>, SinkError> {
+    let failed = |error: KafkaError| SinkError::Producer {
+        reason: format!("the position in topic {topic} cannot be read back: {error}"),
+    };
+    let partitions = partitions(everything, topic).map_err(failed)?;
     let partition = partition_of(key.as_bytes(), partitions);
-    let end = end(&everything, topic, partition).map_err(failed)?;
+    let end = end(everything, topic, partition).map_err(failed)?;
     let until = Instant::now() + OTHERS_TIMEOUT;
-    while self::end(&committed, topic, partition).map_err(failed)? < end {
+    while self::end(committed, topic, partition).map_err(failed)? < end {
         if Instant::now() > until {
             let reason = format!(
                 "transactions of other producers are open in partition {partition} of topic {topic} and hide the \
@@ -47,7 +64,7 @@ pub fn read(producer: &ClientConfig, topic: &str, key: &str) -> Result<Option<Ve
         }
         std::thread::park_timeout(LOOK_INTERVAL);
     }
-    last_value(&committed, topic, partition, key).map_err(failed)
+    last_value(committed, topic, partition, key).map_err(failed)
 }
 
 fn consumer(producer: &ClientConfig, isolation: &str) -> KafkaResult<BaseConsumer> {

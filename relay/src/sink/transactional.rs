@@ -319,6 +319,23 @@ const fn is_of_record(error: &SinkError) -> bool {
     matches!(error, SinkError::Record { .. } | SinkError::Topic { .. })
 }
 
+/// Waits for a call of Kafka's client that blocks, and that may not come back although it has a time limit of its own:
+/// then its thread is left to it, and the caller begins anew with other clients.
+async fn bounded<T: Send + 'static>(
+    what: &str,
+    at_most: Duration,
+    call: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, SinkError> {
+    let called = tokio::task::spawn_blocking(call);
+    match tokio::time::timeout(at_most, called).await {
+        Ok(done) => done.map_err(|_| panicked()),
+        Err(_) => {
+            let reason = format!("{what} did not come to an end in {} s", at_most.as_secs());
+            Err(SinkError::Producer { reason })
+        }
+    }
+}
+
 fn panicked() -> SinkError {
     SinkError::Producer { reason: "a call of Kafka's client panicked; see the log".to_owned() }
 }
@@ -327,10 +344,11 @@ impl Sink for TransactionalSink {
     async fn open(&mut self) -> Result<Option<Committed>, SinkError> {
         let (producer, begun) = (Arc::clone(&self.producer), Instant::now());
         let init = move || producer.init_transactions(OPEN_TIMEOUT);
-        let opened = tokio::task::spawn_blocking(init).await.map_err(|_| panicked())?;
+        let opened = bounded("opening transactions", OPEN_TIMEOUT * 2, init).await?;
         opened.map_err(|error| self.failure(&error, Instant::now()))?;
         // Only now: before, the one who wrote until now could still move it.
-        let stored = tokio::task::spawn_blocking(self.read()).await.map_err(|_| panicked())??;
+        let read_max = stored_position::TIMEOUT_MAX;
+        let stored = bounded("reading the position back", read_max, self.read()).await??;
         let unreadable = |error: serde_json::Error| SinkError::Configuration {
             reason: format!(
                 "the position that is stored for the connector cannot be read: {error}; stop the connector, correct or \

@@ -1,6 +1,7 @@
 //! The loop around the pipeline: connect, stream, and when something fails go on, or say why not.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -24,6 +25,9 @@ use crate::source::start::{self, Earlier, Started};
 use crate::source::wal::{StreamOptions, WalStream};
 use crate::source_offset::SourceOffset;
 use crate::written::Written;
+
+/// What closing a sink may take: giving up a transaction has three seconds of its own.
+const CLOSE_MAX: Duration = Duration::from_secs(10);
 
 /// From this start of the sink on, the status says why it does not last.
 const RESTARTS_TOLD: u32 = 3;
@@ -341,10 +345,10 @@ impl Run<'_> {
     }
 }
 
-/// Closing a producer waits for its thread, and for what it gives up.
+/// Closing a producer waits for its thread, and for what it gives up; its thread is left to it when it takes too long.
 async fn close<S: Sink + Send + 'static>(connector: &ConnectorConfig, sink: S) {
-    let closed = tokio::task::spawn_blocking(move || sink.close()).await;
-    if closed.is_err() {
+    let closed = tokio::task::spawn_blocking(move || sink.close());
+    if !matches!(tokio::time::timeout(CLOSE_MAX, closed).await, Ok(Ok(()))) {
         tracing::warn!(connector.name = connector.name, "the sink was not closed in good order");
     }
 }
