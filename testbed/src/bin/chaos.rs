@@ -1,11 +1,13 @@
 //! `cargo chaos`: kills the parts of the whole flow under load and counts what arrived.
 
 use std::io::Write as _;
+use std::os::fd::AsFd as _;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
 use serde::Serialize;
+use testbed::Settings;
 use testbed::chaos::{self, Plan, Report, TakeoverPlan};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -42,7 +44,8 @@ enum Form {
         #[arg(long)]
         exactly_once: bool,
     },
-    /// Everything in its long form, at least once and exactly once: 500 kills, the steps, 20 takeovers, the network
+    /// Everything in its long form, at least once and exactly once: 500 kills, the steps, 20 takeovers, the network; then
+    /// `cargo memory`. Some two hours
     All {
         /// Where the random numbers of the kills begin
         #[arg(long)]
@@ -93,22 +96,50 @@ struct Told {
     report: Report,
 }
 
+/// One that ends with an error is told, counts as broken, and keeps none of the others from running.
 async fn all(seed: Option<u64>, json: bool) -> Result<bool> {
     let mut told = Vec::new();
+    let mut kept = true;
     for exactly_once in [false, true] {
         let long = Plan { kills: KILLS_LONG, seed, exactly_once, ..Plan::default() };
-        told.push(Box::pin(kills(&long, json)).await?);
-        told.push(Box::pin(steps(exactly_once, json)).await?);
         let plan = TakeoverPlan { exactly_once, ..TakeoverPlan::default() };
-        told.push(Box::pin(takeover(&plan, json)).await?);
-        told.push(Box::pin(network(exactly_once, json)).await?);
+        for ended in [
+            Box::pin(kills(&long, json)).await,
+            Box::pin(steps(exactly_once, json)).await,
+            Box::pin(takeover(&plan, json)).await,
+            Box::pin(network(exactly_once, json)).await,
+        ] {
+            match ended {
+                Ok(one) => told.push(one),
+                Err(error) => {
+                    kept = false;
+                    say(&format!("BROKEN: a run did not come to its end: {error:#}"));
+                }
+            }
+        }
     }
-    let kept = told.iter().all(|one| one.kept);
+    kept &= told.iter().all(|one| one.kept);
+    kept &= memory().await?;
     if !json {
         let reports: Vec<Report> = told.into_iter().map(|one| one.report).collect();
         writeln!(std::io::stdout(), "{}", Report::line_of_all(&reports))?;
     }
     Ok(kept)
+}
+
+/// The long form of the test of memory, which is the relay's: a million rows, a broker that is away for ten minutes.
+async fn memory() -> Result<bool> {
+    say("memory: `cargo memory`, some fifteen minutes");
+    let cargo = Settings::read().cargo;
+    let mut command = tokio::process::Command::new(cargo);
+    // Its output is no result of this command.
+    let output = std::io::stderr().as_fd().try_clone_to_owned().context("standard error")?;
+    command.arg("memory").stdout(output).kill_on_drop(true);
+    let status = command.status().await.context("run cargo memory")?;
+    if !status.success() {
+        say(&format!("BROKEN: `cargo memory`: {status}"));
+    }
+    Ok(status.success())
 }
 
 async fn kills(plan: &Plan, json: bool) -> Result<Told> {
