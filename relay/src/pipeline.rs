@@ -411,7 +411,8 @@ impl<'c, S: Sink> Pipeline<'c, S> {
             self.requests_unanswered = 0;
             failpoint::reached(Step::BeforeAcknowledge);
         }
-        if self.requests_unanswered > REQUESTS_MAX && self.progress.in_flight() > 0 {
+        let may_not = self.progress.in_flight() > 0 || self.reporter.is_unproven();
+        if self.requests_unanswered > REQUESTS_MAX && may_not {
             let address = wal.address().to_owned();
             return Err(SourceError::ServerWaits { address }.into());
         }
