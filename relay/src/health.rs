@@ -181,12 +181,12 @@ impl Health {
     }
 
     /// A look at the slot failed. True: for another reason than the look before. Where the slot has a budget, nobody keeps
-    /// it now.
+    /// it now; one of a connector that rests may have lost its database, which is what connectors are stopped for.
     pub fn missed_slot(&self, reason: &str, has_budget: bool) -> bool {
         let mut state = self.lock();
-        if has_budget {
-            state.unwatched_since.get_or_insert_with(Instant::now);
-        }
+        let keeps = has_budget && state.role == Role::Streaming;
+        let since = state.unwatched_since.unwrap_or_else(Instant::now);
+        state.unwatched_since = keeps.then_some(since);
         state.slot_errors += 1;
         let is_new = state.slot_error.as_deref() != Some(reason);
         state.slot_error = Some(reason.to_owned());
@@ -232,7 +232,7 @@ impl State {
             Role::Failed { reason } => Some(format!("the task failed: {reason}")),
             Role::StandingBy { .. } | Role::Idle => None,
             // Nothing flows, as somebody asked for; what the slot does to the database is another matter.
-            Role::Paused => self.slot_unready(stream_silence_max),
+            Role::Paused => self.slot.as_ref().and_then(SlotReport::unready),
             Role::Streaming => self.stream_unready(stream_silence_max),
         }
     }

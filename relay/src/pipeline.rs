@@ -281,6 +281,11 @@ impl<'c, S: Sink> Pipeline<'c, S> {
         self.position.reached()
     }
 
+    /// Whether a slot that stands at `slot_lsn` has to send again what was published last.
+    pub fn comes_again(&self, slot_lsn: Option<Lsn>) -> bool {
+        self.reporter.comes_again(slot_lsn)
+    }
+
     /// Compares the stored offset with where the slot stands.
     pub fn resume(&mut self, slot_lsn: Option<Lsn>, wal_end: Lsn) {
         self.reporter.begin_stream(slot_lsn, wal_end, self.identity());

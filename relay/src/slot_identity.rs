@@ -89,16 +89,17 @@ pub enum Mismatch {
     },
     /// The server has the position, and not what was there.
     #[error(
-        "transaction {xid}, whose change at {position} was published last, does not come again from replication slot \
+        "transaction {xid}, which was published last and committed at {position}, does not come again from replication slot \
          \"{slot}\", which stands before it: the database was set back, to a copy of its files for instance, and has gone \
-         on from there; what it committed since, up to that position, would be taken for published"
+         on from there; what it committed since, up to that position, would be taken for published. (A publication that \
+         does not have the tables of that transaction would have the same effect.)"
     )]
     OtherPast {
         /// Name of the slot.
         slot: String,
-        /// Position of the change.
+        /// Where it was committed.
         position: Lsn,
-        /// Id of its transaction.
+        /// Its id.
         xid: u64,
     },
     /// The slot was dropped.

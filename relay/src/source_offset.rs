@@ -19,6 +19,9 @@ pub use self::landmark::Landmark;
 /// Topics that may wait to be told; a connector that writes to more tells the rest with their next records.
 const TOPICS_MAX: usize = 1_000;
 
+/// What source offsets call a logical decoding message.
+pub const MESSAGE_KIND: &str = "MESSAGE";
+
 /// A source offset, fields in the order in which Debezium's are stored.
 ///
 /// Every field may be missing: an operator may have written the offset, and so may other versions of Debezium.
@@ -49,6 +52,9 @@ pub struct SourceOffset {
     snapshot: Option<serde_json::Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     snapshot_completed: Option<bool>,
+    /// Where the transaction of the change was committed; the relay's own field, as those of the identity.
+    #[serde(default, rename = "relay_lsn_published", skip_serializing_if = "Option::is_none")]
+    published_commit: Option<u64>,
     /// What it is a position in; the relay's own fields, after Debezium's.
     #[serde(default, flatten, skip_serializing_if = "Option::is_none")]
     identity: Option<SlotIdentity>,
@@ -87,7 +93,9 @@ impl SourceOffset {
     /// The same position, as one in this slot.
     #[must_use]
     pub fn with_identity(self, identity: Option<SlotIdentity>) -> Self {
-        Self { identity, ..self }
+        // Without the one the other says nothing.
+        let published_commit = self.published_commit.filter(|_| identity.is_some());
+        Self { published_commit, identity, ..self }
     }
 
     /// What it is a position in, where that was stored.
@@ -154,6 +162,7 @@ impl Change {
             lsn: Some(self.lsn.as_u64()),
             transaction_id: self.transaction.xid,
             ts_usec: Some(self.transaction.commit_time_us),
+            published_commit: Landmark::of_change(self).map(|known| known.commit_lsn.as_u64()),
             ..SourceOffset::default()
         }
     }
@@ -168,7 +177,7 @@ pub struct OffsetTracker {
     /// The offset that was stored at the start, for as long as nothing newer was published.
     base: Option<SourceOffset>,
     identity: Option<SlotIdentity>,
-    /// What the stream has to bring if it is of the history that the stored offset is of.
+    /// What the stream has to bring if it is of the history of what was published last.
     landmark: Option<Landmark>,
     skipped: u64,
     transaction: Transaction,
@@ -205,15 +214,15 @@ impl OffsetTracker {
         self.at_lsn = (Lsn::ZERO, 0);
         self.change = None;
         self.enter(identity, wal_end);
-        self.landmark = None;
+        self.landmark = self.comes_again(slot_lsn);
         let Some(furthest) = self.stored.as_ref().and_then(SourceOffset::furthest) else {
             return Resumption::AtSlot;
         };
         if furthest > wal_end {
             (self.stored, self.base, self.last_commit) = (None, None, None);
+            self.landmark = None;
             return Resumption::OfAnotherServer { stored: furthest };
         }
-        self.landmark = self.stored.as_ref().and_then(|stored| Landmark::before(stored, slot_lsn?));
         match slot_lsn {
             // An offset that followed an idle slot names the byte before its position.
             Some(slot) if slot.as_u64() > furthest.as_u64() + 1 => {
@@ -253,22 +262,28 @@ impl OffsetTracker {
         self.is_covered() || self.stored.as_ref().is_some_and(of_stored)
     }
 
-    /// Whether the stream is not known yet to be of the stored offset's history: until it is, nothing that it covers may
-    /// be acknowledged.
+    /// The transaction that a slot at `slot_lsn` has to send again: that of the last published change.
+    #[must_use]
+    pub fn comes_again(&self, slot_lsn: Option<Lsn>) -> Option<Landmark> {
+        let published = match &self.confirmed {
+            Some(change) => Landmark::of_change(change),
+            None => self.stored.as_ref().and_then(Landmark::of_offset),
+        };
+        published.filter(|landmark| slot_lsn.is_some_and(|slot| landmark.comes_again_from(slot)))
+    }
+
+    /// Whether the stream is not known yet to be of the history of what was published last: until it is, nothing may be
+    /// acknowledged.
     #[must_use]
     pub const fn is_unproven(&self) -> bool {
         self.landmark.is_some()
     }
 
-    /// The transaction that should have come before the one that has just begun: then the stream is of another history
-    /// than the stored offset, which would hide what was never published.
+    /// The transaction that should have come again before the stream reached `lsn`: then the stream is of another history,
+    /// and what was published would hide what never was.
     #[must_use]
-    pub fn missed(&self) -> Option<Landmark> {
-        self.landmark.filter(|landmark| {
-            let is_behind =
-                self.transaction.xid.is_some() && self.transaction.commit_lsn > landmark.lsn;
-            is_behind && !self.is_covered()
-        })
+    pub fn passed(&self, lsn: Lsn) -> Option<Landmark> {
+        self.landmark.filter(|landmark| lsn > landmark.commit_lsn)
     }
 
     /// A transaction was read to its end. Gives the number of changes that the stored offset covered, once: with the

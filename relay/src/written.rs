@@ -10,10 +10,7 @@ use tokio::sync::Notify;
 use crate::progress::{Progress, Sequence};
 use crate::slot_identity::SlotIdentity;
 use crate::source::wal::{POSTGRES_EPOCH_US, now_us};
-use crate::source_offset::{Landmark, OffsetTracker, Resumption, SourceOffset, Told};
-
-/// What source offsets call a logical decoding message.
-pub const MESSAGE_KIND: &str = "MESSAGE";
+use crate::source_offset::{Landmark, MESSAGE_KIND, OffsetTracker, Resumption, SourceOffset, Told};
 
 /// Topics that wait to be taken; one that finds no room is told with its next record.
 const TOPICS_MAX: usize = 1_000;
@@ -154,16 +151,22 @@ impl Reporter {
         self.tracker.begin_transaction(Some(begin.xid.into()), begin.commit_lsn, commit_time_us)
     }
 
-    /// Whether the stream may be of another history than the stored offset: then nothing that it covers is handled.
+    /// Whether a slot at `slot_lsn` has to send again what was published last.
+    #[must_use]
+    pub fn comes_again(&self, slot_lsn: Option<Lsn>) -> bool {
+        self.tracker.comes_again(slot_lsn).is_some()
+    }
+
+    /// Whether the stream may be of another history than what was published last: then nothing is acknowledged.
     #[must_use]
     pub const fn is_unproven(&self) -> bool {
         self.tracker.is_unproven()
     }
 
-    /// The transaction that the stored offset names, where the stream has gone past its place without it.
+    /// The transaction that should have come again before the stream reached `lsn`.
     #[must_use]
-    pub fn missed(&self) -> Option<Landmark> {
-        self.tracker.missed()
+    pub fn passed(&self, lsn: Lsn) -> Option<Landmark> {
+        self.tracker.passed(lsn)
     }
 
     /// Whether the whole transaction that is being read was published before.

@@ -112,6 +112,7 @@ struct Storing {
 impl Storing {
     async fn run(mut self, stop: CancellationToken) {
         let mut due: Option<Instant> = None;
+        let mut failed = false;
         loop {
             let flush = tokio::time::sleep_until(due.unwrap_or_else(Instant::now));
             tokio::select! {
@@ -120,11 +121,12 @@ impl Storing {
                 () = self.written.changed() => {
                     self.store_topics();
                     let now = Instant::now();
-                    due = Some(if self.is_burst() { now } else { due.unwrap_or(now + self.interval) });
+                    let is_early = self.is_burst() && !failed;
+                    due = Some(if is_early { now } else { due.unwrap_or(now + self.interval) });
                 }
                 () = flush, if due.is_some() => {
-                    let stored = self.store_offset(false).await;
-                    due = (!stored).then(|| Instant::now() + self.interval);
+                    failed = !self.store_offset(false).await;
+                    due = failed.then(|| Instant::now() + self.interval);
                 }
             }
         }
@@ -135,7 +137,9 @@ impl Storing {
 
     fn is_burst(&self) -> bool {
         let records = self.written.told().map_or(0, |told| told.records);
-        records.saturating_sub(self.records) >= RECORDS_MAX
+        // Another pipeline of the task counts from zero.
+        let before = if records < self.records { 0 } else { self.records };
+        records - before >= RECORDS_MAX
     }
 
     /// The next task of this connector begins with what this worker has read.

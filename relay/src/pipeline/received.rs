@@ -16,7 +16,7 @@ use crate::sink::Sink;
 use crate::slot_identity::Mismatch;
 use crate::source::SourceError;
 use crate::source::wal::{WalStream, now_us};
-use crate::written::MESSAGE_KIND;
+use crate::source_offset::{Landmark, MESSAGE_KIND};
 
 impl<S: Sink> Pipeline<'_, S> {
     /// Handles every frame that has arrived, until the sink is full or (when stopping) a new transaction begins.
@@ -44,6 +44,8 @@ impl<S: Sink> Pipeline<'_, S> {
                 Some(Frame::Keepalive(keepalive)) => {
                     // Within a transaction the position could lie behind changes that are still to come.
                     if self.transaction.is_none() {
+                        // Every transaction that was committed before has been sent.
+                        self.check_past(keepalive.wal_end)?;
                         self.handled(keepalive.wal_end);
                     }
                     self.reply_requested |= keepalive.reply_requested;
@@ -55,16 +57,22 @@ impl<S: Sink> Pipeline<'_, S> {
         Ok(())
     }
 
+    /// The stream has reached `lsn`.
+    fn check_past(&self, lsn: Lsn) -> Result<(), PipelineError> {
+        let Some(Landmark { xid, commit_lsn, .. }) = self.reporter.passed(lsn) else {
+            return Ok(());
+        };
+        let slot = self.config.slot.clone();
+        let mismatch = Mismatch::OtherPast { slot, position: commit_lsn, xid };
+        Err(SourceError::from(Box::new(mismatch)).into())
+    }
+
     fn handle(&mut self, message: &Message<'_>, lsn: Lsn) -> Result<(), PipelineError> {
         match message {
             Message::Begin(begin) => {
                 let provenance = Provenance::of_transaction(begin, self.reporter.last_commit());
                 let was_told = self.reporter.begin_transaction(begin);
-                if let Some(missed) = self.reporter.missed() {
-                    let (slot, position) = (self.config.slot.clone(), missed.lsn);
-                    let mismatch = Mismatch::OtherPast { slot, position, xid: missed.xid };
-                    return Err(SourceError::from(Box::new(mismatch)).into());
-                }
+                self.check_past(begin.commit_lsn)?;
                 // Where the stream is taken up again within a transaction, its begin was told before.
                 let is_new = self.position.advance(begin.commit_lsn, 0) && !was_told;
                 let provenance = Provenance { lsn, ..provenance };

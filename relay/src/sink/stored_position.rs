@@ -20,8 +20,9 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const OTHERS_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long reading the partition to its end may take.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
-/// What all of it may take together, with a request more at each of its ends.
-pub const TIMEOUT_MAX: Duration = Duration::from_secs(110);
+/// What all of it takes at the most: two requests, and one more at the end of each wait.
+pub const TIMEOUT_MAX: Duration =
+    REQUEST_TIMEOUT.saturating_mul(4).saturating_add(OTHERS_TIMEOUT).saturating_add(READ_TIMEOUT);
 /// Between two looks at what is committed.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 

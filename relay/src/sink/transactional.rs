@@ -456,3 +456,20 @@ impl Sink for TransactionalSink {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_call_that_does_not_come_back_is_left_to_its_thread() {
+        let (release, released) = mpsc::channel::<()>();
+        let call = move || released.recv().is_ok();
+        let left = bounded("a test", Duration::from_millis(1), call).await;
+        assert!(left.unwrap_err().to_string().contains("a test did not come to an end"));
+        drop(release);
+        assert_eq!(bounded("a test", Duration::from_secs(60), || 5).await.unwrap(), 5);
+    }
+}

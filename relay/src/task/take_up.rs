@@ -106,6 +106,13 @@ pub(super) async fn take_up<S: Sink>(
         (_, place.wal_end) = slot::identify_system(&mut connection).await?;
         check(pipeline, &place)?;
     }
+    if pipeline.comes_again(place.confirmed_flush_lsn) {
+        // Whoever had the slot before may have acknowledged more since it was looked at. From here on nobody does: what
+        // comes again is waited for, and must come.
+        let mut connection = Connection::open(&connector.database, Purpose::Query).await?;
+        let (slot, database) = (&connector.slot, &connector.database.name);
+        place.confirmed_flush_lsn = confirmed(slot::find(&mut connection, slot, database).await?);
+    }
     pipeline.resume(place.confirmed_flush_lsn, place.wal_end);
     Ok(())
 }

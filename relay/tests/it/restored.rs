@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use sqlx::{Connection, PgConnection};
+use testbed::proxy::{Network, Proxy};
 use testbed::server::{Options, Postgres, RunFolder};
 use testbed::{PostgresDatabase, Settings, eventually, unique_name};
 
@@ -85,6 +86,36 @@ async fn it_is_noticed_at_least_once_and_nothing_of_it_is_acknowledged() -> Resu
     })
     .await?;
     task.stop().await;
+    Ok(())
+}
+
+/// The disk is restored while the relay tries to reach the server.
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_noticed_by_a_relay_that_lives_on() -> Result<()> {
+    let mut server = Server::start().await?;
+    let address = Proxy::to(server.postgres.admin().port).await?;
+    let database = PostgresDatabase { port: address.port(), ..server.database.clone() };
+    let mut outbox = Outbox::on(database).await?;
+    let (task, control) = outbox.start(100, true)?;
+    running(&task).await?;
+    outbox.emit("1").await?;
+    records(&control, 1).await?;
+    address.set(Network::Cut);
+    let backup = server.postgres.back_up().await?;
+    address.set(Network::Good);
+    outbox.reconnect().await?;
+    outbox.emit("2").await?;
+    records(&control, 2).await?;
+
+    address.set(Network::Cut);
+    server.postgres.set_back(&backup).await?;
+    let mut copy = Outbox::with_tables(server.database.clone()).await?;
+    copy.emit("3").await?;
+    server.go_far().await?;
+    copy.emit("4").await?;
+    address.set(Network::Good);
+    says_so(&trace_of_failure(&task).await?);
+    assert_eq!(keys(&control.records()), ["1", "2"]);
     Ok(())
 }
 
