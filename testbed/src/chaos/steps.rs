@@ -91,5 +91,7 @@ async fn die_at(failpoint: &str, stage: &mut Stage) -> Result<()> {
     ensure!(aborted, "the relay ended otherwise: {status}\n{}", program.tail());
     stage.flow.relay.set_variable("RELAY_FAILPOINT", "");
     Part::Relay.start(&mut stage.flow).await?;
+    // What the shipment side still had to handle says nothing of this relay, which is asked to stop next.
+    stage.until_streaming().await?;
     stage.until_more_are_handled(LULL).await
 }
