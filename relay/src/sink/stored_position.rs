@@ -58,8 +58,10 @@ fn read_with(
     while self::end(committed, topic, partition).map_err(failed)? < end {
         if Instant::now() > until {
             let reason = format!(
-                "transactions of other producers are open in partition {partition} of topic {topic} and hide the \
-                 stored position; an offset topic of its own (OFFSET_STORAGE_TOPIC) keeps them apart"
+                "transactions are open in partition {partition} of topic {topic} and hide the stored \
+                 position: of other producers, which an offset topic of its own (OFFSET_STORAGE_TOPIC) \
+                 keeps apart, or one that a broker left hanging when it died (kafka-transactions.sh \
+                 find-hanging tells, abort ends it)"
             );
             return Err(SinkError::Producer { reason });
         }
