@@ -340,9 +340,14 @@ async fn a_relay_that_comes_during_the_snapshot_of_another_one_leaves_it_alone()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_that_takes_longer_than_a_kafka_transaction_may_is_published_in_parts()
 -> Result<()> {
-    let stage = Stage::new().await?;
-    let mut stage = stage.with("producer.override.transaction.timeout.ms", "2000");
-    let rows = 120_000;
+    // However fast the machine is, reading the rows takes twice as long as a transaction may.
+    let slowly = "select * from inventory.outboxevent where pg_sleep(0.004) is not null";
+    let mut stage = Stage::new()
+        .await?
+        .with("producer.override.transaction.timeout.ms", "2000")
+        .with("snapshot.select.statement.overrides", "inventory.outboxevent")
+        .with("snapshot.select.statement.overrides.inventory.outboxevent", slowly);
+    let rows = 1_000;
     stage
         .outbox
         .execute(&format!(
