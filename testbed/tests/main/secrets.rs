@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Client;
 use serde_json::{Value, json};
 use testbed::server::{RunFolder, client_keystore};
@@ -22,15 +23,12 @@ fn secret(kind: &str) -> String {
     format!("{}/+", unique_name(kind))
 }
 
+/// What stands in a URL as it is (RFC 3986, unreserved).
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
 /// As a URL has it.
 fn percent_encoded(text: &str) -> String {
-    let encode = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-            char::from(byte).to_string()
-        }
-        other => format!("%{other:02X}"),
-    };
-    text.bytes().map(encode).collect()
+    utf8_percent_encode(text, UNRESERVED).to_string()
 }
 
 /// A secret as it is, in a URL, and in base64: alone, and behind each of the users as Basic authentication has it.
