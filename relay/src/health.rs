@@ -250,7 +250,8 @@ impl State {
         let patience = stream_silence_max + self.transaction_max;
         if let Some(silent) = self.unconfirmed_for().filter(|silent| *silent > patience) {
             return Some(format!(
-                "Kafka has confirmed nothing for {} s although records are on their way to it",
+                "Kafka has confirmed nothing for {} s although records are on their way to it, and nothing is acknowledged \
+                 meanwhile: look after the brokers, of which the log says what is wrong",
                 silent.as_secs()
             ));
         }
@@ -260,7 +261,9 @@ impl State {
     fn slot_unready(&self, silence_max: Duration) -> Option<String> {
         let unwatched = self.unwatched_since.filter(|since| since.elapsed() > silence_max);
         if let (Some(_), Some(reason)) = (unwatched, &self.slot_error) {
-            return Some(format!("nobody keeps relay.slot.budget.bytes: {reason}"));
+            return Some(format!(
+                "nobody keeps relay.slot.budget.bytes, as the slot cannot be looked at: {reason}"
+            ));
         }
         self.slot.as_ref().and_then(SlotReport::unready)
     }

@@ -146,7 +146,12 @@ impl Storing {
     async fn read_back(&mut self) {
         let Some(place) = self.place.take() else { return };
         if let Err(error) = self.storage.offset_read_back(place).await {
-            tracing::warn!(connector.name = self.connector, %error, "waiting for the last source offset");
+            tracing::warn!(
+                connector.name = self.connector,
+                %error,
+                "the last source offset is stored, and this worker may not know it yet; the replication slot knows the \
+                 position as well"
+            );
         }
     }
 

@@ -190,6 +190,7 @@ impl<S: Sink> Pipeline<'_, S> {
     /// Everything before `lsn` was published, or needs no record.
     pub(super) fn handled(&mut self, lsn: Lsn) {
         if self.reporter.is_unproven() {
+            // In another history this position hides what was never published.
             return;
         }
         match &mut self.commits {

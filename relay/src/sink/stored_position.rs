@@ -31,9 +31,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// # Errors
 /// When the brokers are away, or other transactions stay open in the partition.
 pub fn read(producer: &ClientConfig, topic: &str, key: &str) -> Result<Option<Vec<u8>>, SinkError> {
-    let failed = |error: KafkaError| SinkError::Producer {
-        reason: format!("the position in topic {topic} cannot be read back: {error}"),
-    };
+    let failed = |error| unreadable(topic, &error);
     let everything = consumer(producer, "read_uncommitted").map_err(failed)?;
     let committed = consumer(producer, "read_committed").map_err(failed)?;
     let position = read_with(&everything, &committed, topic, key);
@@ -48,9 +46,7 @@ fn read_with(
     topic: &str,
     key: &str,
 ) -> Result<Option<Vec<u8>>, SinkError> {
-    let failed = |error: KafkaError| SinkError::Producer {
-        reason: format!("the position in topic {topic} cannot be read back: {error}"),
-    };
+    let failed = |error| unreadable(topic, &error);
     let partitions = partitions(everything, topic).map_err(failed)?;
     let partition = partition_of(key.as_bytes(), partitions);
     let end = end(everything, topic, partition).map_err(failed)?;
@@ -68,6 +64,11 @@ fn read_with(
         std::thread::park_timeout(LOOK_INTERVAL);
     }
     last_value(committed, topic, partition, key).map_err(failed)
+}
+
+fn unreadable(topic: &str, error: &KafkaError) -> SinkError {
+    let reason = format!("the position in topic {topic} cannot be read back: {error}");
+    SinkError::Producer { reason }
 }
 
 fn consumer(producer: &ClientConfig, isolation: &str) -> KafkaResult<BaseConsumer> {

@@ -349,7 +349,10 @@ impl Run<'_> {
 async fn close<S: Sink + Send + 'static>(connector: &ConnectorConfig, sink: S) {
     let closed = tokio::task::spawn_blocking(move || sink.close());
     if !matches!(tokio::time::timeout(CLOSE_MAX, closed).await, Ok(Ok(()))) {
-        tracing::warn!(connector.name = connector.name, "the sink was not closed in good order");
+        tracing::warn!(
+            connector.name = connector.name,
+            "the sink was not closed in good order; what Kafka had not confirmed is published again"
+        );
     }
 }
 

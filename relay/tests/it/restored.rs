@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
+use relay::task::TaskHandle;
 use sqlx::{Connection, PgConnection};
 use testbed::proxy::{Network, Proxy};
 use testbed::server::{Options, Postgres, RunFolder};
@@ -39,6 +40,17 @@ impl Server {
         }
         Ok(())
     }
+}
+
+/// A server of whose outbox a task, which runs, has published three events exactly once.
+async fn three_published() -> Result<(Server, Stage, TaskHandle)> {
+    let server = Server::start().await?;
+    let mut stage = Stage::on(Outbox::on(server.database.clone()).await?).await?;
+    let task = stage.start()?;
+    running(&task).await?;
+    stage.emit(1..=3).await?;
+    stage.until_committed(3).await?;
+    Ok((server, stage, task))
 }
 
 fn says_so(trace: &str) {
@@ -121,12 +133,7 @@ async fn it_is_noticed_by_a_relay_that_lives_on() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_is_noticed_exactly_once() -> Result<()> {
-    let mut server = Server::start().await?;
-    let mut stage = Stage::on(Outbox::on(server.database.clone()).await?).await?;
-    let task = stage.start()?;
-    running(&task).await?;
-    stage.emit(1..=3).await?;
-    stage.until_committed(3).await?;
+    let (mut server, mut stage, task) = three_published().await?;
     task.stop().await;
     let backup = server.postgres.back_up().await?;
     stage.outbox.reconnect().await?;
@@ -150,12 +157,7 @@ async fn it_is_noticed_exactly_once() -> Result<()> {
 /// A copy that is started before anything was published behind it goes on as if nothing had been.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_without_a_gap_is_gone_on_from() -> Result<()> {
-    let mut server = Server::start().await?;
-    let mut stage = Stage::on(Outbox::on(server.database.clone()).await?).await?;
-    let task = stage.start()?;
-    running(&task).await?;
-    stage.emit(1..=3).await?;
-    stage.until_committed(3).await?;
+    let (mut server, mut stage, task) = three_published().await?;
     // Its slot stands before what was published: acknowledgements since the last checkpoint are not in it.
     task.abandon();
     server.postgres.kill().await;

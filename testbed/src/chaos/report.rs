@@ -8,8 +8,8 @@ use super::count::Counts;
 const REPEATED_PER_KILL: usize = 50;
 
 /// After an outage much is published at once, and a kill just then may repeat a thousand and what is in flight; so that one
-/// event in so many may come again besides. Measured were 2 to 8 in a hundred of a whole run. A relay that stores no
-/// offsets repeated 35, and one that began anew after each kill would repeat most.
+/// event in so many may come again besides. Measured were 2 to 8 in a hundred of a whole run. A relay that stored its
+/// offset once a minute repeated 35, and one that began anew after each kill would repeat most.
 const REPEATED_ONE_IN: usize = 8;
 
 /// How a run went.
