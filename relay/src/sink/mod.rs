@@ -12,6 +12,7 @@
 //!
 //! A transactional sink confirms what belongs together at once, when [`Sink::commit`] has made it visible.
 
+mod bounded;
 pub(crate) mod clients;
 mod deliveries;
 pub(crate) mod hasty;
@@ -24,6 +25,7 @@ mod producers;
 mod refusal;
 pub mod stored_position;
 mod topic_limits;
+mod transaction_log;
 pub mod transactional;
 
 use crate::progress::Sequence;

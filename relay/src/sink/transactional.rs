@@ -17,13 +17,15 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::bounded::{bounded, panicked};
 use super::deliveries::{Delivered, Deliveries};
 use super::in_flight::InFlight;
 use super::kafka_record::{to_send, weight};
 use super::producer_config::{SOCKET_TIMEOUT, producer_config, without_value};
 use super::refusal::refusal;
+use super::stored_position::{self, Stored};
 use super::topic_limits::{RecentLimits, TopicLimits};
-use super::{Committed, Confirmation, Sink, SinkError, stored_position};
+use super::{Committed, Confirmation, Sink, SinkError};
 use crate::connector_config::Transactions;
 use crate::failpoint::{self, Step};
 use crate::progress::Sequence;
@@ -205,12 +207,16 @@ impl TransactionalSink {
         let value = serde_json::to_vec(position).map_err(|error| SinkError::Configuration {
             reason: format!("a position cannot be written: {error}"),
         })?;
-        Ok(Record {
+        Ok(self.stored_as(value))
+    }
+
+    fn stored_as(&self, position: Vec<u8>) -> Record {
+        Record {
             topic: self.transactions.offset_topic.clone(),
             key: Some(self.transactions.offset_key.clone().into_bytes()),
-            value: Some(value),
+            value: Some(position),
             ..Record::default()
-        })
+        }
     }
 
     /// Nothing more can be done with this producer.
@@ -286,9 +292,38 @@ impl TransactionalSink {
         }
     }
 
-    fn read(&self) -> impl FnOnce() -> Result<Option<Vec<u8>>, SinkError> + Send + use<> {
+    /// The position that was committed last.
+    async fn stored(&mut self) -> Result<Option<Vec<u8>>, SinkError> {
+        match self.read().await? {
+            Stored::Visible(position) => return Ok(position),
+            Stored::Unmarked(position) => self.commit_again(position).await?,
+        }
+        match self.read().await? {
+            Stored::Visible(position) => Ok(position),
+            Stored::Unmarked(_) => Err(SinkError::Producer {
+                reason: "Kafka decided to commit a position and did not, and another commit does not end it: end it \
+                         with kafka-transactions.sh (find-hanging, abort)"
+                    .to_owned(),
+            }),
+        }
+    }
+
+    async fn read(&self) -> Result<Stored, SinkError> {
         let (config, transactions) = (self.config.clone(), self.transactions.clone());
-        move || stored_position::read(&config, &transactions.offset_topic, &transactions.offset_key)
+        let read = move || stored_position::read(&config, &transactions);
+        bounded("reading the position back", stored_position::TIMEOUT_MAX, read).await?
+    }
+
+    /// Ends a commit that Kafka left without its markers: a marker of the same producer ends all that it wrote to a
+    /// partition. What that commit wrote to others becomes visible with the next event there.
+    async fn commit_again(&mut self, position: Vec<u8>) -> Result<(), SinkError> {
+        self.state = State::Ready;
+        let since = self.begin()?;
+        self.send(&self.stored_as(position))?;
+        let (producer, until) = (Arc::clone(&self.producer), since + self.transactions.timeout);
+        let at_most = self.transactions.timeout + COMMIT_ATTEMPT * 2;
+        let committed = bounded("ending a commit", at_most, move || commit(&producer, until));
+        committed.await?.map_err(|error| self.failure(&error, since))
     }
 }
 
@@ -319,27 +354,6 @@ const fn is_of_record(error: &SinkError) -> bool {
     matches!(error, SinkError::Record { .. } | SinkError::Topic { .. })
 }
 
-/// Waits for a call of Kafka's client that blocks, and that may not come back although it has a time limit of its own:
-/// then its thread is left to it, and the caller begins anew with other clients.
-async fn bounded<T: Send + 'static>(
-    what: &str,
-    at_most: Duration,
-    call: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, SinkError> {
-    let called = tokio::task::spawn_blocking(call);
-    match tokio::time::timeout(at_most, called).await {
-        Ok(done) => done.map_err(|_| panicked()),
-        Err(_) => {
-            let reason = format!("{what} did not come to an end in {} s", at_most.as_secs());
-            Err(SinkError::Producer { reason })
-        }
-    }
-}
-
-fn panicked() -> SinkError {
-    SinkError::Producer { reason: "a call of Kafka's client panicked; see the log".to_owned() }
-}
-
 impl Sink for TransactionalSink {
     async fn open(&mut self) -> Result<Option<Committed>, SinkError> {
         let (producer, begun) = (Arc::clone(&self.producer), Instant::now());
@@ -347,8 +361,7 @@ impl Sink for TransactionalSink {
         let opened = bounded("opening transactions", OPEN_TIMEOUT * 2, init).await?;
         opened.map_err(|error| self.failure(&error, Instant::now()))?;
         // Only now: before, the one who wrote until now could still move it.
-        let read_max = stored_position::TIMEOUT_MAX;
-        let stored = bounded("reading the position back", read_max, self.read()).await??;
+        let stored = self.stored().await?;
         let unreadable = |error: serde_json::Error| SinkError::Configuration {
             reason: format!(
                 "the position that is stored for the connector cannot be read: {error}; stop the connector, correct or \
@@ -454,22 +467,5 @@ impl Sink for TransactionalSink {
         {
             tracing::debug!(%error, "the transaction was not given up; the next producer ends it");
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::mpsc;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_call_that_does_not_come_back_is_left_to_its_thread() {
-        let (release, released) = mpsc::channel::<()>();
-        let call = move || released.recv().is_ok();
-        let left = bounded("a test", Duration::from_millis(1), call).await;
-        assert!(left.unwrap_err().to_string().contains("a test did not come to an end"));
-        drop(release);
-        assert_eq!(bounded("a test", Duration::from_secs(60), || 5).await.unwrap(), 5);
     }
 }

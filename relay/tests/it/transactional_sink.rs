@@ -1,29 +1,36 @@
 //! The sink of exactly-once mode on a real broker: what is visible, what is not, and who may go on.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use pgoutput::Lsn;
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use relay::connector_config::{Boundary, Transactions};
 use relay::record::Record;
 use relay::sink::transactional::TransactionalSink;
 use relay::sink::{Committed, Confirmation, Sink, SinkError};
 use relay::source_offset::SourceOffset;
-use testbed::{eventually, servers, topic, unique_name};
+use testbed::server::{Kafka, Options, Progress, RunFolder};
+use testbed::{Settings, eventually, servers, topic, unique_name};
 
 /// Within this time each fact must have become true.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 struct Stage {
-    kafka: &'static str,
+    kafka: String,
     topic: String,
     transactions: Transactions,
 }
 
 impl Stage {
     async fn new() -> Result<Self> {
-        let kafka = servers().await?.bootstrap_servers();
+        Self::on(servers().await?.bootstrap_servers()).await
+    }
+
+    async fn on(kafka: &str) -> Result<Self> {
         let name = unique_name("transactional");
         let transactions = Transactions {
             boundary: Boundary::Poll,
@@ -34,13 +41,13 @@ impl Stage {
         };
         topic::create(kafka, &name, 1).await?;
         topic::create(kafka, &transactions.offset_topic, 5).await?;
-        Ok(Self { kafka, topic: name, transactions })
+        Ok(Self { kafka: kafka.to_owned(), topic: name, transactions })
     }
 
     async fn open(&self) -> Result<(TransactionalSink, Option<SourceOffset>)> {
         // The leaders of partitions that were just made may not be known everywhere: then a task begins anew, too.
         let (sink, opened) = eventually("an open sink", DEADLINE, || async {
-            let (kafka, transactions) = (self.kafka, &self.transactions);
+            let (kafka, transactions) = (&self.kafka, &self.transactions);
             let mut sink = TransactionalSink::start(kafka, &BTreeMap::new(), transactions)?;
             let opened = sink.open().await?;
             Ok(Some((sink, opened)))
@@ -64,8 +71,8 @@ impl Stage {
 
     /// What a reader of committed records sees: values, and the number of positions.
     async fn visible(&self) -> Result<(Vec<String>, usize)> {
-        let records = topic::read(self.kafka, &self.topic).await?;
-        let positions = topic::read(self.kafka, &self.transactions.offset_topic).await?;
+        let records = topic::read(&self.kafka, &self.topic).await?;
+        let positions = topic::read(&self.kafka, &self.transactions.offset_topic).await?;
         Ok((records.iter().map(topic::Record::value_text).collect(), positions.len()))
     }
 }
@@ -187,14 +194,14 @@ async fn a_position_that_another_producer_s_open_transaction_hides_is_waited_for
     let mut stage = Stage::new().await?;
     // One partition for all keys.
     stage.transactions.offset_topic = unique_name("shared_offsets");
-    topic::create(stage.kafka, &stage.transactions.offset_topic, 1).await?;
+    topic::create(&stage.kafka, &stage.transactions.offset_topic, 1).await?;
     let of_other = Transactions {
         transactional_id: unique_name("other"),
         offset_topic: stage.topic.clone(),
         ..stage.transactions.clone()
     };
     let (mut sink, _) = stage.open().await?;
-    let mut other = TransactionalSink::start(stage.kafka, &BTreeMap::new(), &of_other)?;
+    let mut other = TransactionalSink::start(&stage.kafka, &BTreeMap::new(), &of_other)?;
     other.open().await?;
     let (topic, key) = (stage.transactions.offset_topic.clone(), Some(b"other".to_vec()));
     let record = Record { topic, key, value: Some(b"{}".to_vec()), ..Record::default() };
@@ -212,5 +219,79 @@ async fn a_position_that_another_producer_s_open_transaction_hides_is_waited_for
     assert!(outcome(&mut other).await?.outcome.is_ok());
     let (_, found) = opening.await?;
     assert_eq!(found, Some(position(8)));
+    Ok(())
+}
+
+/// Commits two events, each with its position: 8 and 16.
+async fn two_committed(stage: &Stage) -> Result<()> {
+    let (mut sink, _) = stage.open().await?;
+    for (value, lsn) in [("1", 8), ("2", 16)] {
+        stage.publish(&mut sink, value).await?;
+        sink.commit(0, Some(&position(lsn)));
+        assert!(outcome(&mut sink).await?.outcome.is_ok());
+    }
+    Ok(())
+}
+
+/// Opens a transaction of the stage's connector, writes a position, and gives it up.
+fn abort_a_position(stage: &Stage) -> Result<()> {
+    let transactions = &stage.transactions;
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", &stage.kafka)
+        .set("transactional.id", &transactions.transactional_id)
+        .set("partitioner", "murmur2_random")
+        .create()?;
+    producer.init_transactions(DEADLINE)?;
+    producer.begin_transaction()?;
+    let value = serde_json::to_vec(&position(24))?;
+    let record =
+        BaseRecord::to(&transactions.offset_topic).key(&transactions.offset_key).payload(&value);
+    producer.send(record).map_err(|(error, _)| error)?;
+    producer.flush(DEADLINE)?;
+    Ok(producer.abort_transaction(DEADLINE)?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_kafka_decided_about_a_transaction_that_it_left_open_holds() -> Result<()> {
+    let settings = Settings::read();
+    let folder = RunFolder::create(&settings, false)?;
+    let quiet: Progress = Arc::new(|_: &str| {});
+    let mut kafka = Kafka::start(&settings, &folder, Options::for_tests(), &quiet).await?;
+    let committed = Stage::on(kafka.bootstrap_servers()).await?;
+    let aborted = Stage::on(kafka.bootstrap_servers()).await?;
+    two_committed(&committed).await?;
+    two_committed(&aborted).await?;
+    abort_a_position(&aborted)?;
+    // Both have the same key.
+    let positions = topic::read(&committed.kafka, &committed.transactions.offset_topic).await?;
+    let partition = positions.first().context("a position")?.partition;
+    kafka.kill().await;
+    kafka.take_last_marker(&committed.topic, 0)?;
+    for stage in [&committed, &aborted] {
+        kafka.take_last_marker(&stage.transactions.offset_topic, partition)?;
+    }
+    kafka.restart().await?;
+    assert_eq!(committed.visible().await?, (vec!["1".to_owned()], 1));
+    let mut refused =
+        TransactionalSink::start(&aborted.kafka, &BTreeMap::new(), &aborted.transactions)?;
+    let (opened, refusal) = tokio::join!(committed.open(), refused.open());
+    let (mut sink, found) = opened?;
+    assert_eq!(found, Some(position(16)));
+    stage_goes_on(&committed, &mut sink).await?;
+    let refusal = refusal.map(|_| ()).expect_err("a position that is hidden").to_string();
+    for words in ["kafka-transactions.sh", "decided to abort"] {
+        assert!(refusal.contains(words), "{words} in {refusal}");
+    }
+    Ok(())
+}
+
+/// The next event brings the one that was hidden, and nothing comes twice.
+async fn stage_goes_on(stage: &Stage, sink: &mut TransactionalSink) -> Result<()> {
+    stage.publish(sink, "3").await?;
+    sink.commit(0, Some(&position(24)));
+    assert!(outcome(sink).await?.outcome.is_ok());
+    let expected = ["1", "2", "3"].map(str::to_owned).to_vec();
+    // The position was committed twice more: again, and with the event.
+    assert_eq!(stage.visible().await?, (expected, 4));
     Ok(())
 }

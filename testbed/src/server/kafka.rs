@@ -1,5 +1,7 @@
 //! Kafka: one KRaft node from the plain jars, on a small heap, with a class archive that halves its start.
 
+mod marker;
+
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
