@@ -35,7 +35,7 @@ async fn stage_with(letters: &str) -> Result<Stage> {
 async fn with_small_topic(stage: Stage) -> Result<(Stage, String)> {
     let small = unique_name("small");
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", stage.kafka);
+    config.set("bootstrap.servers", &stage.kafka);
     let admin: AdminClient<DefaultClientContext> = config.create()?;
     let new = NewTopic::new(&small, 1, TopicReplication::Fixed(1)).set("max.message.bytes", "3000");
     for created in admin.create_topics([&new], &AdminOptions::new()).await? {
@@ -94,7 +94,7 @@ async fn a_dead_letter_is_there_once_when_the_task_is_killed_and_so_is_its_repla
     stage.emit(BAD_EVERY..=BAD_EVERY).await?;
     stage.emit(ROWS + 1..=ROWS + 1).await?;
     stage.until_committed(good.len() + 1).await?;
-    let kept = topic::wait_for(stage.kafka, &letters, BAD + 1, DEADLINE).await?;
+    let kept = topic::wait_for(&stage.kafka, &letters, BAD + 1, DEADLINE).await?;
     assert_eq!(kept.len(), BAD + 1);
     task.stop().await;
 
@@ -162,7 +162,7 @@ async fn a_record_that_kafka_refuses_within_a_transaction_stops_the_task_and_not
     let trace = trace_of_failure(&task).await?;
     ensure!(trace.contains("max.message.bytes") && trace.contains(&small), "{trace}");
     for topic in [&small, &letters] {
-        assert_eq!(topic::read(stage.kafka, topic).await?.len(), 0, "{topic}");
+        assert_eq!(topic::read(&stage.kafka, topic).await?.len(), 0, "{topic}");
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Exactly once: what a reader of committed records sees when tasks are killed, on a real PostgreSQL and a real Kafka.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -8,7 +9,8 @@ use relay::config::{StorageTopic, WorkerConfig};
 use relay::health::Role;
 use relay::task::TaskHandle;
 use serde_json::Value;
-use testbed::{eventually, servers, topic, unique_name};
+use testbed::server::{Kafka, Options, Progress, RunFolder, Signal};
+use testbed::{Settings, eventually, servers, topic, unique_name};
 
 use crate::outbox::{DEADLINE, Outbox, running};
 
@@ -16,7 +18,7 @@ use crate::outbox::{DEADLINE, Outbox, running};
 pub(crate) struct Stage {
     pub(crate) outbox: Outbox,
     pub(crate) worker: WorkerConfig,
-    pub(crate) kafka: &'static str,
+    pub(crate) kafka: String,
     pub(crate) topic: String,
     pub(crate) offsets: String,
 }
@@ -28,7 +30,11 @@ impl Stage {
 
     /// The same with an outbox that is there.
     pub(crate) async fn on(outbox: Outbox) -> Result<Self> {
-        let kafka = servers().await?.bootstrap_servers();
+        Self::with_broker(outbox, servers().await?.bootstrap_servers()).await
+    }
+
+    /// The same with a broker of its own.
+    async fn with_broker(outbox: Outbox, kafka: &str) -> Result<Self> {
         let name = unique_name("once");
         let (topic, offsets) = (format!("Order_{name}"), format!("{name}_offsets"));
         topic::create(kafka, &topic, 1).await?;
@@ -43,7 +49,7 @@ impl Stage {
             offset_flush_interval: Duration::from_secs(60),
             ..WorkerConfig::default()
         };
-        Ok(Self { outbox, worker, kafka, topic, offsets })
+        Ok(Self { outbox, worker, kafka: kafka.to_owned(), topic, offsets })
     }
 
     pub(crate) fn with(mut self, option: &str, value: &str) -> Self {
@@ -69,7 +75,7 @@ impl Stage {
 
     /// The keys that a reader of committed records sees.
     pub(crate) async fn committed(&self) -> Result<Vec<usize>> {
-        let records = topic::read(self.kafka, &self.topic).await?;
+        let records = topic::read(&self.kafka, &self.topic).await?;
         records.iter().map(|record| Ok(record.key_text().parse()?)).collect()
     }
 
@@ -83,7 +89,7 @@ impl Stage {
 
     /// The positions that were committed, the last one at the end.
     pub(crate) async fn positions(&self) -> Result<Vec<Value>> {
-        let records = topic::read(self.kafka, &self.offsets).await?;
+        let records = topic::read(&self.kafka, &self.offsets).await?;
         let value = |record: &topic::Record| Ok(serde_json::from_str(&record.value_text())?);
         records.iter().map(value).collect()
     }
@@ -171,7 +177,7 @@ async fn one_database_transaction_is_one_kafka_transaction() -> Result<()> {
         stage.check(11).await?;
         task.stop().await;
         // Each Kafka transaction ends with a marker, which has an offset of its own.
-        let records = topic::read(stage.kafka, &stage.topic).await?;
+        let records = topic::read(&stage.kafka, &stage.topic).await?;
         let offsets: Vec<i64> = records.iter().map(|record| record.offset).collect();
         let steps: Vec<i64> = offsets.windows(2).map(|pair| pair[1] - pair[0]).collect();
         // Event 1 came alone; then there are five database transactions of two events each.
@@ -360,8 +366,50 @@ async fn a_snapshot_that_takes_longer_than_a_kafka_transaction_may_is_published_
     running(&task).await?;
     task.stop().await;
     // Each commit leaves a marker in the topic, which has an offset and is no record.
-    let records = topic::read(stage.kafka, &stage.topic).await?;
+    let records = topic::read(&stage.kafka, &stage.topic).await?;
     let last = records.last().context("a record")?.offset;
     assert!(last >= i64::try_from(rows)?, "{last}: one part");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_is_away_for_longer_than_transactions_may_take_costs_nothing() -> Result<()> {
+    const TIMEOUT: Duration = Duration::from_secs(2);
+    let (settings, quiet): (_, Progress) = (Settings::read(), Arc::new(|_: &str| {}));
+    let folder = RunFolder::create(&settings, false)?;
+    let mut kafka = Kafka::start(&settings, &folder, Options::for_tests(), &quiet).await?;
+    let stage = Stage::with_broker(Outbox::new().await?, kafka.bootstrap_servers()).await?;
+    let timeout = TIMEOUT.as_millis().to_string();
+    let mut stage = stage.with("producer.override.transaction.timeout.ms", &timeout);
+    let task = stage.start()?;
+    running(&task).await?;
+    stage.emit(1..=10).await?;
+    stage.check(10).await?;
+    // Killed: connections are refused. Standing still: nothing answers.
+    for (is_killed, first) in [(true, 11), (false, 31)] {
+        let last = first + 19;
+        if is_killed {
+            kafka.kill().await;
+        } else {
+            kafka.signal(Signal::STOP);
+        }
+        let away = Instant::now();
+        for id in first..=last {
+            stage.emit(id..=id).await?;
+        }
+        // Three transactions in a row that are not committed in time fail a task: those of one outage must not.
+        eventually("the time of four transactions is over", DEADLINE, || {
+            std::future::ready(Ok((away.elapsed() > TIMEOUT * 4).then_some(())))
+        })
+        .await?;
+        if is_killed {
+            kafka.restart().await?;
+        } else {
+            kafka.signal(Signal::CONT);
+        }
+        stage.check(last).await?;
+    }
+    task.stop().await;
+    kafka.stop().await;
     Ok(())
 }

@@ -110,10 +110,17 @@ async fn a_relay_that_starts_or_waits_for_postgresql_stops_at_once_and_loses_not
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_in_mid_snapshot_ends_in_time_and_the_next_start_publishes_every_row() -> Result<()>
 {
-    // One row at a time: the snapshot lasts for seconds, longer than it takes to see its first row in the topic.
-    let options = [("snapshot.fetch.size", "1")];
+    // However fast the machine is, the snapshot lasts for seconds, longer than it takes to see its first row in the topic.
+    const TABLE: &str = "inventory.outboxevent";
+    const ROWS: u32 = 4_000;
+    let options = [
+        ("snapshot.select.statement.overrides", TABLE),
+        (
+            "snapshot.select.statement.overrides.inventory.outboxevent",
+            "select * from inventory.outboxevent where pg_sleep(0.002) is not null",
+        ),
+    ];
     let flow = Flow::new(servers().await?.bootstrap_servers(), &options).await?;
-    const ROWS: u32 = 100_000;
     flow.events.keep(1, ROWS).await?;
     let worker = flow.start(&[])?;
     flow.register(&worker).await?;

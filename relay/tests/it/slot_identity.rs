@@ -32,7 +32,7 @@ impl Stage {
     async fn write(&self, position: &Value) -> Result<()> {
         let key = Some(br#"["outbox-connector",{"server":"dbserver1"}]"#.as_slice());
         let value = position.to_string();
-        topic::produce(self.kafka, &self.offsets, key, &[], Some(value.as_bytes())).await.map(drop)
+        topic::produce(&self.kafka, &self.offsets, key, &[], Some(value.as_bytes())).await.map(drop)
     }
 
     async fn refused_with(&self, words: &[&str]) -> Result<()> {

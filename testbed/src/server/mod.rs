@@ -31,6 +31,8 @@ pub use mysql::MySql;
 pub(crate) use mysql::create_database as create_mysql_database;
 pub(crate) use postgres::create_database as create_postgres_database;
 pub use postgres::{Backup, Postgres, STANDBY};
+/// For [`Kafka::signal`] and the others.
+pub use rustix::process::Signal;
 pub use tls::{Authority, Identity};
 
 /// A server on a busy machine with two cores took 9 s; a fetch is not counted.
