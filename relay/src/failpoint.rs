@@ -42,11 +42,21 @@ pub enum Step {
     BeforeOffsetStore,
     /// It was.
     AfterOffsetStore,
+    /// A row that a snapshot has read was handed to the producer.
+    AfterSnapshotRow,
+    /// Every row of a snapshot is confirmed, and its slot not made yet.
+    AfterSnapshot,
+    /// It was made.
+    AfterSlot,
+    /// The topic of dead letters is about to be told how far a replay has come.
+    BeforeReplayMark,
+    /// It was.
+    AfterReplayMark,
 }
 
 impl Step {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 15] = [
         Self::AfterReceive,
         Self::BeforePublish,
         Self::AfterPublish,
@@ -57,6 +67,11 @@ impl Step {
         Self::AfterAcknowledge,
         Self::BeforeOffsetStore,
         Self::AfterOffsetStore,
+        Self::AfterSnapshotRow,
+        Self::AfterSnapshot,
+        Self::AfterSlot,
+        Self::BeforeReplayMark,
+        Self::AfterReplayMark,
     ];
 
     /// As [`FAILPOINT`] names it.
@@ -73,6 +88,11 @@ impl Step {
             Self::AfterAcknowledge => "after acknowledge",
             Self::BeforeOffsetStore => "before offset store",
             Self::AfterOffsetStore => "after offset store",
+            Self::AfterSnapshotRow => "after snapshot row",
+            Self::AfterSnapshot => "after snapshot",
+            Self::AfterSlot => "after slot",
+            Self::BeforeReplayMark => "before replay mark",
+            Self::AfterReplayMark => "after replay mark",
         }
     }
 }
@@ -164,9 +184,19 @@ mod tests {
         }
     }
 
+    /// Those of `tests/it/snapshot_steps.rs` and `tests/it/dead_letters_replay.rs`: a flow under load does not come by.
+    const STEPS_OF_THEIR_OWN: [Step; 5] = [
+        Step::AfterSnapshotRow,
+        Step::AfterSnapshot,
+        Step::AfterSlot,
+        Step::BeforeReplayMark,
+        Step::AfterReplayMark,
+    ];
+
     #[test]
-    fn the_kill_test_has_every_step() {
-        let mut tested: Vec<&str> = testbed::chaos::steps().collect();
+    fn the_kill_tests_have_every_step() {
+        let of_their_own = STEPS_OF_THEIR_OWN.map(Step::name);
+        let mut tested: Vec<&str> = testbed::chaos::steps().chain(of_their_own).collect();
         let mut all = Step::ALL.map(Step::name);
         tested.sort_unstable();
         all.sort_unstable();

@@ -11,6 +11,8 @@ mod database_tls;
 mod exactly_once;
 #[path = "it/failover.rs"]
 mod failover;
+#[path = "it/flow.rs"]
+mod flow;
 #[path = "it/graceful_stop.rs"]
 mod graceful_stop;
 #[path = "it/kafka_security.rs"]
@@ -41,6 +43,8 @@ mod slot_at_rest;
 mod slot_guard;
 #[path = "it/slot_identity.rs"]
 mod slot_identity;
+#[path = "it/snapshot_steps.rs"]
+mod snapshot_steps;
 #[path = "it/standby.rs"]
 mod standby;
 #[path = "it/stream.rs"]

@@ -17,6 +17,7 @@ use crate::dead_letter::parked::At;
 use crate::dead_letter::stored::{RowValue, StoredChange, Subject};
 use crate::dead_letter::topic::Found;
 use crate::events::{Attempt, EventError, Stage, TableChange};
+use crate::failpoint::{self, Step};
 use crate::sink::Sink;
 use crate::source::relations::{CapturedTable, Relations};
 use crate::source::table_shape::TableShape;
@@ -230,11 +231,14 @@ impl<S: Sink> Pipeline<'_, S> {
         if !self.commits() {
             self.all_confirmed(wal).await?;
         }
+        failpoint::reached(Step::BeforeReplayMark);
         for (partition, offset) in std::mem::take(through) {
             self.held.push_back(desk.topic().mark(At { partition, offset }));
         }
         self.publish_all(wal).await?;
-        self.all_confirmed(wal).await
+        self.all_confirmed(wal).await?;
+        failpoint::reached(Step::AfterReplayMark);
+        Ok(())
     }
 
     async fn all_confirmed(&mut self, wal: &mut WalStream) -> Result<(), PipelineError> {

@@ -4,6 +4,7 @@ use pgoutput::{Lsn, Relation};
 
 use super::{Pipeline, PipelineError};
 use crate::events::{Attempt, TableChange};
+use crate::failpoint::{self, Step};
 use crate::provenance::Provenance;
 use crate::sink::Sink;
 use crate::source::connection::Connection;
@@ -43,6 +44,7 @@ impl<S: Sink> Pipeline<'_, S> {
             self.take_confirmations()?;
             self.publish_held();
         }
+        failpoint::reached(Step::AfterSnapshotRow);
         if self.is_commit_of_rows_due() {
             self.settle().await?;
         }

@@ -11,6 +11,7 @@ use super::error::SourceError;
 use super::slot::CREATE_TIMEOUT;
 use super::wal::{quote_identifier, quote_literal};
 use crate::connector_config::ConnectorConfig;
+use crate::failpoint::{self, Step};
 use crate::pipeline::{Pipeline, PipelineError};
 use crate::sink::Sink;
 
@@ -83,9 +84,11 @@ pub async fn run<S: Sink>(
     }
     pipeline.settle().await?;
     connection.query("end a snapshot", "commit").await?;
+    failpoint::reached(Step::AfterSnapshot);
     if follow == Follow::NewSlot {
         keep_slot(connection, connector, &temporary).await?;
     }
+    failpoint::reached(Step::AfterSlot);
     // Beside a slot the offset stays where the slot stands: changes behind it are still to come.
     if let (1.., Some((lsn, transaction_id)), Follow::NewSlot | Follow::Nothing) =
         (rows, position, follow)

@@ -1,5 +1,6 @@
 //! A relay process with storage topics of its own, and a client for its REST API.
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -53,6 +54,16 @@ impl Worker {
         all.extend_from_slice(env);
         let program = Program::start(env!("CARGO_BIN_EXE_relay"), &[], &all)?;
         Ok(Self { program, address, http: reqwest::Client::new() })
+    }
+
+    /// Waits until it has come to its failpoint (`RELAY_FAILPOINT`), where it aborts.
+    pub(crate) async fn dies_at_a_failpoint(&self) -> Result<()> {
+        const SIGABRT: i32 = 6;
+        let ended =
+            eventually("end of the relay", DEADLINE, || async { Ok(self.program.exit_status()) });
+        let status = ended.await.context(self.program.tail())?;
+        ensure!(status.signal() == Some(SIGABRT), "{status}\n{}", self.program.tail());
+        Ok(())
     }
 
     pub(crate) async fn ready(&self) -> Result<()> {

@@ -7,70 +7,16 @@ use serde_json::json;
 use sqlx::{Connection, PgConnection};
 use testbed::proxy::{Network, Proxy};
 use testbed::server::{Kafka, Options, RunFolder};
-use testbed::{PostgresDatabase, Settings, eventually, servers, unique_name};
+use testbed::{Settings, eventually, servers};
 
-use crate::connect_worker::{DEADLINE, Worker, example_config, outbox_database};
-use crate::numbered_events::NumberedEvents;
-
-const NAME: &str = "stops";
+use crate::connect_worker::{DEADLINE, Worker};
+use crate::flow::{Flow, NAME};
 
 /// What a stop may take beyond `SHUTDOWN_TIMEOUT`, as documented; and as much again for a machine with many tests on
 /// it.
 const GRACE: Duration = Duration::from_secs(2 * 4);
 
-/// `SHUTDOWN_TIMEOUT` of these tests.
-const DRAIN: (&str, &str) = ("SHUTDOWN_TIMEOUT", "2000");
 const DRAIN_MAX: Duration = Duration::from_secs(2);
-
-/// A connector and its relay, which comes and goes.
-struct Flow {
-    topics: String,
-    bootstrap_servers: String,
-    database: PostgresDatabase,
-    config: serde_json::Value,
-    events: NumberedEvents,
-}
-
-impl Flow {
-    async fn new(bootstrap_servers: &str, options: &[(&str, &str)]) -> Result<Self> {
-        let (database, _sql) = outbox_database().await?;
-        let mut config = example_config(&database)?;
-        for (option, value) in options {
-            config[*option] = json!(value);
-        }
-        let slot = config["slot.name"].as_str().unwrap_or_default();
-        let events = NumberedEvents::new(&database, slot, bootstrap_servers);
-        let bootstrap_servers = bootstrap_servers.to_owned();
-        Ok(Self { topics: unique_name("stops"), bootstrap_servers, database, config, events })
-    }
-
-    fn start(&self, env: &[(&str, &str)]) -> Result<Worker> {
-        let env: Vec<(&str, &str)> = env.iter().copied().chain([DRAIN]).collect();
-        Worker::start_only(&self.bootstrap_servers, &self.topics, &env)
-    }
-
-    async fn register(&self, worker: &Worker) -> Result<()> {
-        worker.program.line("REST API listens", DEADLINE).await?;
-        let body = json!({"name": NAME, "config": self.config});
-        let (status, answer) = worker.call("POST", "/connectors", Some(&body)).await?;
-        ensure!(status == 201, "{answer}");
-        Ok(())
-    }
-
-    async fn streaming(&self) -> Result<Worker> {
-        let worker = self.start(&[])?;
-        self.register(&worker).await?;
-        worker.states(NAME, "RUNNING", Some("RUNNING")).await?;
-        Ok(worker)
-    }
-
-    async fn arrived(&self, count: usize) -> Result<()> {
-        eventually("first events", DEADLINE, || async {
-            Ok((self.events.arrived().await?.len() >= count).then_some(()))
-        })
-        .await
-    }
-}
 
 /// Stops it with SIGTERM; returns what it printed.
 async fn stop(worker: &Worker) -> Result<String> {
