@@ -82,6 +82,8 @@ pub struct DeploymentOptions {
     pub with_relay: bool,
     /// Proxies that the parts dial instead of the servers.
     pub links: Option<Arc<Links>>,
+    /// Whether Kafka's controller is a process of its own, which lives on when the broker is killed.
+    pub controller_apart: bool,
     pub observer: Observer,
 }
 
@@ -269,8 +271,9 @@ impl Start<'_> {
         let options = self.server_options(self.options.ports.kafka);
         let listeners = self.options.links.as_deref().map_or(&[][..], Links::kafka_listeners);
         let progress = self.progress();
+        let around = (listeners, self.options.controller_apart);
         let kafka =
-            Kafka::start_with_listeners(self.settings, self.folder, options, listeners, &progress)
+            Kafka::start_with_listeners(self.settings, self.folder, options, around, &progress)
                 .await?;
         self.ready("Kafka", kafka.bootstrap_servers(), &kafka.version());
         Ok(kafka)

@@ -25,7 +25,6 @@ mod producers;
 mod refusal;
 pub mod stored_position;
 mod topic_limits;
-mod transaction_log;
 pub mod transactional;
 
 use crate::progress::Sequence;

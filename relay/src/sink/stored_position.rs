@@ -9,13 +9,10 @@ use std::time::{Duration, Instant};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Message};
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::{Message, Offset, TopicPartitionList};
 
 use super::SinkError;
 use super::clients::connection_config;
-use super::transaction_log::{self, Decision};
-use crate::connector_config::Transactions;
 
 /// One question to the brokers.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -23,105 +20,50 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const OTHERS_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long reading the partition to its end may take.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
-/// What all of it takes at the most: requests, a wait with one more at its end, and where something stays hidden, the
-/// partition and Kafka's log of transactions to their ends.
-pub const TIMEOUT_MAX: Duration = REQUEST_TIMEOUT
-    .saturating_mul(9)
-    .saturating_add(OTHERS_TIMEOUT)
-    .saturating_add(READ_TIMEOUT.saturating_mul(2));
+/// What all of it takes at the most: two requests, and one more at the end of each wait.
+pub const TIMEOUT_MAX: Duration =
+    REQUEST_TIMEOUT.saturating_mul(4).saturating_add(OTHERS_TIMEOUT).saturating_add(READ_TIMEOUT);
 /// Between two looks at what is committed.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
-/// By how much the clock of a producer may be ahead of the broker's, in milliseconds.
-const CLOCKS_DIFFER_MAX: i64 = 60_000;
 
-/// What the partition tells.
-#[derive(Debug)]
-pub enum Stored {
-    /// The value that was committed last under the key.
-    Visible(Option<Vec<u8>>),
-    /// The value that was written last. Kafka decided that it is committed, and left out the marker that says so.
-    Unmarked(Vec<u8>),
-}
-
-/// The position that was committed last. Nobody else may be writing one.
+/// The value that was committed last under `key`.
 ///
 /// # Errors
-/// When the brokers are away, or transactions stay open in the partition of which Kafka did not decide that they are
-/// committed.
-pub fn read(producer: &ClientConfig, transactions: &Transactions) -> Result<Stored, SinkError> {
-    let failed = |error| unreadable(&transactions.offset_topic, &error);
+/// When the brokers are away, or other transactions stay open in the partition.
+pub fn read(producer: &ClientConfig, topic: &str, key: &str) -> Result<Option<Vec<u8>>, SinkError> {
+    let failed = |error| unreadable(topic, &error);
     let everything = consumer(producer, "read_uncommitted").map_err(failed)?;
     let committed = consumer(producer, "read_committed").map_err(failed)?;
-    let stored = read_with(&everything, &committed, transactions);
+    let position = read_with(&everything, &committed, topic, key);
     // A consumer that goes waits for its brokers without a limit: nobody has to wait for that.
     std::thread::spawn(move || drop((everything, committed)));
-    stored
+    position
 }
 
 fn read_with(
     everything: &BaseConsumer,
     committed: &BaseConsumer,
-    transactions: &Transactions,
-) -> Result<Stored, SinkError> {
-    let (topic, key) = (transactions.offset_topic.as_str(), transactions.offset_key.as_bytes());
+    topic: &str,
+    key: &str,
+) -> Result<Option<Vec<u8>>, SinkError> {
     let failed = |error| unreadable(topic, &error);
     let partitions = partitions(everything, topic).map_err(failed)?;
-    let partition = partition_of(key, partitions);
+    let partition = partition_of(key.as_bytes(), partitions);
     let end = end(everything, topic, partition).map_err(failed)?;
     let until = Instant::now() + OTHERS_TIMEOUT;
     while self::end(committed, topic, partition).map_err(failed)? < end {
         if Instant::now() > until {
-            let last = last_value(everything, topic, partition, key).map_err(failed)?;
-            return hidden(everything, transactions, partition, last);
+            let reason = format!(
+                "transactions are open in partition {partition} of topic {topic} and hide the stored \
+                 position: of other producers, which an offset topic of its own (OFFSET_STORAGE_TOPIC) \
+                 keeps apart, or one whose commit a broker forgot when it died; \
+                 docs/guarantees.md says what to do then"
+            );
+            return Err(SinkError::Producer { reason });
         }
         std::thread::park_timeout(LOOK_INTERVAL);
     }
-    let last = last_value(committed, topic, partition, key).map_err(failed)?;
-    Ok(Stored::Visible(last.map(|last| last.value)))
-}
-
-/// What Kafka's log of transactions says of one that stays open although its producer has been replaced.
-fn hidden(
-    consumer: &BaseConsumer,
-    transactions: &Transactions,
-    partition: i32,
-    last: Option<Written>,
-) -> Result<Stored, SinkError> {
-    let (topic, id) = (transactions.offset_topic.as_str(), &transactions.transactional_id);
-    let asked = (topic.to_owned(), partition);
-    let decided = last.as_ref().map_or(Ok(None), |last| {
-        let since = last.at_ms.saturating_sub(CLOCKS_DIFFER_MAX);
-        transaction_log::last_decision(consumer, id, &asked, since)
-    });
-    let told = match (decided, last) {
-        (Ok(Some(Decision { commit: true, partitions })), Some(last)) => {
-            let places: Vec<String> =
-                partitions.iter().map(|(topic, number)| format!("{topic}-{number}")).collect();
-            tracing::warn!(
-                kafka.transactional_id = id,
-                kafka.partitions = places.join(", "),
-                "Kafka decided to commit a transaction and did not mark it in every partition (a broker died meanwhile): it \
-                 is committed again; events of it in other partitions than the position's become visible with the next \
-                 event there"
-            );
-            return Ok(Stored::Unmarked(last.value));
-        }
-        (Ok(Some(Decision { commit: false, .. })), _) => {
-            "Kafka decided to abort the last one of this connector and \
-            may have left out its marker"
-                .to_owned()
-        }
-        (Ok(_), _) => "Kafka's log of transactions has none of this connector there".to_owned(),
-        (Err(error), _) => format!(
-            "whether one is this connector's cannot be told, as topic __transaction_state cannot be read: {error}"
-        ),
-    };
-    let reason = format!(
-        "transactions are open in partition {partition} of topic {topic} and hide the stored position: of other producers, \
-         which an offset topic of its own (OFFSET_STORAGE_TOPIC) keeps apart, or one that a broker left hanging when it \
-         died (kafka-transactions.sh find-hanging tells, abort ends it); {told}"
-    );
-    Err(SinkError::Producer { reason })
+    last_value(committed, topic, partition, key).map_err(failed)
 }
 
 fn unreadable(topic: &str, error: &KafkaError) -> SinkError {
@@ -143,8 +85,7 @@ fn consumer(producer: &ClientConfig, isolation: &str) -> KafkaResult<BaseConsume
         .create()
 }
 
-/// How many partitions the topic has.
-pub(super) fn partitions(consumer: &BaseConsumer, topic: &str) -> KafkaResult<i32> {
+fn partitions(consumer: &BaseConsumer, topic: &str) -> KafkaResult<i32> {
     let metadata = consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT)?;
     let found = metadata.topics().iter().find(|found| found.name() == topic);
     let count = found.map_or(0, |found| found.partitions().len());
@@ -156,78 +97,36 @@ pub(super) fn partitions(consumer: &BaseConsumer, topic: &str) -> KafkaResult<i3
 
 /// Where the partition ends for this consumer: one that reads committed records sees less.
 fn end(consumer: &BaseConsumer, topic: &str, partition: i32) -> KafkaResult<i64> {
-    // The logical offset in place of a time asks for the end.
-    let end = look_up(consumer, topic, partition, Offset::End)?;
-    end.ok_or(KafkaError::OffsetFetch(RDKafkaErrorCode::Partial))
-}
-
-/// The offset of the first record that is as young as that (milliseconds since 1970).
-pub(super) fn offset_at(
-    consumer: &BaseConsumer,
-    topic: &str,
-    partition: i32,
-    since_ms: i64,
-) -> KafkaResult<Option<i64>> {
-    look_up(consumer, topic, partition, Offset::Offset(since_ms))
-}
-
-fn look_up(
-    consumer: &BaseConsumer,
-    topic: &str,
-    partition: i32,
-    time: Offset,
-) -> KafkaResult<Option<i64>> {
     let mut asked = TopicPartitionList::new();
-    asked.add_partition_offset(topic, partition, time)?;
+    // The logical offset in place of a time asks for the end.
+    asked.add_partition_offset(topic, partition, Offset::End)?;
     let answered = consumer.offsets_for_times(asked, REQUEST_TIMEOUT)?;
-    let Some(found) = answered.find_partition(topic, partition) else { return Ok(None) };
-    found.error()?;
-    Ok(match found.offset() {
-        Offset::Offset(offset) => Some(offset),
-        _ => None,
-    })
-}
-
-/// A record's value, and the time that stands in it, in milliseconds since 1970.
-struct Written {
-    value: Vec<u8>,
-    at_ms: i64,
+    let found = answered.find_partition(topic, partition);
+    match found.map(|found| found.offset()) {
+        Some(Offset::Offset(end)) => Ok(end),
+        _ => Err(KafkaError::OffsetFetch(RDKafkaErrorCode::Partial)),
+    }
 }
 
 fn last_value(
     consumer: &BaseConsumer,
     topic: &str,
     partition: i32,
-    key: &[u8],
-) -> KafkaResult<Option<Written>> {
-    let mut last = None;
-    // Not `Beginning`: librdkafka would look for it first. Where offset 0 is gone, `auto.offset.reset` leads there.
-    each_record(consumer, topic, partition, 0, |record| {
-        if record.key() == Some(key) {
-            let at_ms = record.timestamp().to_millis().unwrap_or_default();
-            last = record.payload().map(|value| Written { value: value.to_vec(), at_ms });
-        }
-    })?;
-    Ok(last)
-}
-
-/// Reads the partition from an offset on to its end.
-pub(super) fn each_record(
-    consumer: &BaseConsumer,
-    topic: &str,
-    partition: i32,
-    first: i64,
-    mut tell: impl FnMut(&BorrowedMessage<'_>),
-) -> KafkaResult<()> {
+    key: &str,
+) -> KafkaResult<Option<Vec<u8>>> {
     let mut assignment = TopicPartitionList::new();
-    assignment.add_partition_offset(topic, partition, Offset::Offset(first))?;
+    // Not `Beginning`: librdkafka would look for it first. Where offset 0 is gone, `auto.offset.reset` leads there.
+    assignment.add_partition_offset(topic, partition, Offset::Offset(0))?;
     consumer.assign(&assignment)?;
     let until = Instant::now() + READ_TIMEOUT;
+    let mut last = None;
     while Instant::now() < until {
         match consumer.poll(REQUEST_TIMEOUT) {
-            Some(Ok(record)) => tell(&record),
-            None => {}
-            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(()),
+            Some(Ok(message)) if message.key() == Some(key.as_bytes()) => {
+                last = message.payload().map(<[u8]>::to_vec);
+            }
+            Some(Ok(_)) | None => {}
+            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(last),
             Some(Err(error)) => return Err(error),
         }
     }

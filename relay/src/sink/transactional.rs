@@ -23,9 +23,8 @@ use super::in_flight::InFlight;
 use super::kafka_record::{to_send, weight};
 use super::producer_config::{SOCKET_TIMEOUT, producer_config, without_value};
 use super::refusal::refusal;
-use super::stored_position::{self, Stored};
 use super::topic_limits::{RecentLimits, TopicLimits};
-use super::{Committed, Confirmation, Sink, SinkError};
+use super::{Committed, Confirmation, Sink, SinkError, stored_position};
 use crate::connector_config::Transactions;
 use crate::failpoint::{self, Step};
 use crate::progress::Sequence;
@@ -207,16 +206,12 @@ impl TransactionalSink {
         let value = serde_json::to_vec(position).map_err(|error| SinkError::Configuration {
             reason: format!("a position cannot be written: {error}"),
         })?;
-        Ok(self.stored_as(value))
-    }
-
-    fn stored_as(&self, position: Vec<u8>) -> Record {
-        Record {
+        Ok(Record {
             topic: self.transactions.offset_topic.clone(),
             key: Some(self.transactions.offset_key.clone().into_bytes()),
-            value: Some(position),
+            value: Some(value),
             ..Record::default()
-        }
+        })
     }
 
     /// Nothing more can be done with this producer.
@@ -292,38 +287,9 @@ impl TransactionalSink {
         }
     }
 
-    /// The position that was committed last.
-    async fn stored(&mut self) -> Result<Option<Vec<u8>>, SinkError> {
-        match self.read().await? {
-            Stored::Visible(position) => return Ok(position),
-            Stored::Unmarked(position) => self.commit_again(position).await?,
-        }
-        match self.read().await? {
-            Stored::Visible(position) => Ok(position),
-            Stored::Unmarked(_) => Err(SinkError::Producer {
-                reason: "Kafka decided to commit a position and did not, and another commit does not end it: end it \
-                         with kafka-transactions.sh (find-hanging, abort)"
-                    .to_owned(),
-            }),
-        }
-    }
-
-    async fn read(&self) -> Result<Stored, SinkError> {
+    fn read(&self) -> impl FnOnce() -> Result<Option<Vec<u8>>, SinkError> + Send + use<> {
         let (config, transactions) = (self.config.clone(), self.transactions.clone());
-        let read = move || stored_position::read(&config, &transactions);
-        bounded("reading the position back", stored_position::TIMEOUT_MAX, read).await?
-    }
-
-    /// Ends a commit that Kafka left without its markers: a marker of the same producer ends all that it wrote to a
-    /// partition. What that commit wrote to others becomes visible with the next event there.
-    async fn commit_again(&mut self, position: Vec<u8>) -> Result<(), SinkError> {
-        self.state = State::Ready;
-        let since = self.begin()?;
-        self.send(&self.stored_as(position))?;
-        let (producer, until) = (Arc::clone(&self.producer), since + self.transactions.timeout);
-        let at_most = self.transactions.timeout + COMMIT_ATTEMPT * 2;
-        let committed = bounded("ending a commit", at_most, move || commit(&producer, until));
-        committed.await?.map_err(|error| self.failure(&error, since))
+        move || stored_position::read(&config, &transactions.offset_topic, &transactions.offset_key)
     }
 }
 
@@ -361,7 +327,8 @@ impl Sink for TransactionalSink {
         let opened = bounded("opening transactions", OPEN_TIMEOUT * 2, init).await?;
         opened.map_err(|error| self.failure(&error, Instant::now()))?;
         // Only now: before, the one who wrote until now could still move it.
-        let stored = self.stored().await?;
+        let read_max = stored_position::TIMEOUT_MAX;
+        let stored = bounded("reading the position back", read_max, self.read()).await??;
         let unreadable = |error: serde_json::Error| SinkError::Configuration {
             reason: format!(
                 "the position that is stored for the connector cannot be read: {error}; stop the connector, correct or \

@@ -87,8 +87,8 @@ pub async fn run<S: Sink>(
     failpoint::reached(Step::AfterSnapshot);
     if follow == Follow::NewSlot {
         keep_slot(connection, connector, &temporary).await?;
+        failpoint::reached(Step::AfterSlot);
     }
-    failpoint::reached(Step::AfterSlot);
     // Beside a slot the offset stays where the slot stands: changes behind it are still to come.
     if let (1.., Some((lsn, transaction_id)), Follow::NewSlot | Follow::Nothing) =
         (rows, position, follow)

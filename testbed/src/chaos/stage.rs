@@ -92,6 +92,8 @@ impl Stage {
             durable: false,
             with_relay: false,
             links: links.clone(),
+            // A single node forgets commits when it comes back before its old registration is fenced (decision 12).
+            controller_apart: plan.exactly_once,
             observer: Arc::new(move |event| {
                 if let Event::Progress(text) = event {
                     told(text);

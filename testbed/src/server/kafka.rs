@@ -1,5 +1,6 @@
 //! Kafka: one KRaft node from the plain jars, on a small heap, with a class archive that halves its start.
 
+mod controller;
 mod marker;
 
 use std::ffi::OsString;
@@ -14,6 +15,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 
+use self::controller::Controller;
 use super::kafka_listeners::{self, Listener};
 use super::kafka_security::KafkaSecurity;
 use super::life::Life;
@@ -56,7 +58,17 @@ pub struct Kafka {
     folder: RunFolder,
     home: PathBuf,
     bootstrap_servers: String,
+    /// Where it is no controller itself.
+    controller: Option<Controller>,
     life: Life,
+}
+
+/// What a broker has around it.
+#[derive(Default)]
+struct Surroundings<'a> {
+    security: Option<&'a KafkaSecurity>,
+    listeners: &'a [Listener],
+    controller_apart: bool,
 }
 
 impl Kafka {
@@ -70,7 +82,7 @@ impl Kafka {
         options: Options,
         progress: &Progress,
     ) -> Result<Self> {
-        Self::start_with(settings, folder, options, None, progress).await
+        Self::start_in(settings, folder, options, Surroundings::default(), progress).await
     }
 
     /// The same with locked doors beside the open one.
@@ -84,10 +96,12 @@ impl Kafka {
         security: Option<&KafkaSecurity>,
         progress: &Progress,
     ) -> Result<Self> {
-        Self::start_behind(settings, folder, options, (security, &[]), progress).await
+        let surroundings = Surroundings { security, ..Surroundings::default() };
+        Self::start_in(settings, folder, options, surroundings, progress).await
     }
 
-    /// The same with open doors that lead to proxies.
+    /// The same with open doors that lead to proxies, and with a controller in a process of its own if
+    /// `controller_apart`: it lives on when the broker is killed, as in a cluster.
     ///
     /// # Errors
     /// As [`Kafka::start`].
@@ -95,19 +109,21 @@ impl Kafka {
         settings: &Settings,
         folder: &RunFolder,
         options: Options,
-        listeners: &[Listener],
+        (listeners, controller_apart): (&[Listener], bool),
         progress: &Progress,
     ) -> Result<Self> {
-        Self::start_behind(settings, folder, options, (None, listeners), progress).await
+        let surroundings = Surroundings { listeners, controller_apart, ..Surroundings::default() };
+        Self::start_in(settings, folder, options, surroundings, progress).await
     }
 
-    async fn start_behind(
+    async fn start_in(
         settings: &Settings,
         folder: &RunFolder,
         options: Options,
-        (security, listeners): (Option<&KafkaSecurity>, &[Listener]),
+        around: Surroundings<'_>,
         progress: &Progress,
     ) -> Result<Self> {
+        let security = around.security;
         let (settings, progress) = (settings.clone(), Progress::clone(progress));
         let found = tokio::task::spawn_blocking(move || {
             let java = java(&settings)?;
@@ -120,9 +136,18 @@ impl Kafka {
         let data = home.join("data");
         fs::create_dir(&data).context("create Kafka's data folder")?;
         fs::write(home.join("log4j2.properties"), LOG_CONFIGURATION)?;
-        let controller = free_port();
-        let mut configuration = configuration(options.port, controller, &data, security);
-        configuration.push_str(&kafka_listeners::properties(options.port, controller, listeners));
+        let port = free_port();
+        let mut configuration = configuration(options.port, port, &data, security);
+        let own_controller = (!around.controller_apart).then_some(port);
+        if around.controller_apart || !around.listeners.is_empty() {
+            let more = kafka_listeners::properties(options.port, own_controller, around.listeners);
+            configuration.push_str(&more);
+        }
+        let mut controller = None;
+        if around.controller_apart {
+            configuration.push_str(&controller::of_broker(port));
+            controller = Some(Controller::start((&java, &jars), folder, port).await?);
+        }
         if let Some(security) = security {
             configuration.push_str(&security.properties(&home)?);
         }
@@ -145,8 +170,17 @@ impl Kafka {
         let bootstrap_servers = format!("127.0.0.1:{}", options.port);
         let life = Life::new("Kafka", log);
         let options = security.map(|security| security.java_options(&home)).unwrap_or_default();
-        let mut server =
-            Self { java, jars, archive, options, folder, home, bootstrap_servers, life };
+        let mut server = Self {
+            java,
+            jars,
+            archive,
+            options,
+            folder,
+            home,
+            bootstrap_servers,
+            controller,
+            life,
+        };
         server.restart().await?;
         Ok(server)
     }
@@ -156,6 +190,9 @@ impl Kafka {
     /// # Errors
     /// When it does not answer within a bound.
     pub async fn restart(&mut self) -> Result<()> {
+        if let Some(controller) = &mut self.controller {
+            controller.until_fenced().await?;
+        }
         let (_, log) = self.folder.log_file("kafka")?;
         let mut arguments: Vec<OsString> = JVM.map(OsString::from).into();
         arguments.push(log_option(&self.home));
@@ -187,8 +224,11 @@ impl Kafka {
         self.life.stop(Signal::TERM).await;
     }
 
-    /// `kill -9`.
+    /// `kill -9` of the broker.
     pub async fn kill(&mut self) {
+        if let Some(controller) = &mut self.controller {
+            controller.note_fenced();
+        }
         self.life.kill().await;
     }
 

@@ -33,6 +33,7 @@ async fn start_with(with_relay: bool) -> Deployment {
         durable: false,
         with_relay,
         links: None,
+        controller_apart: false,
         observer: Arc::new(|text| {
             if let Event::Progress(text) = text {
                 eprintln!("testbed: {text}");

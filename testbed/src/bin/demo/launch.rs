@@ -49,8 +49,14 @@ pub(crate) async fn launch(cli: &Cli, settings: &Settings) -> Result<bool> {
     screen.title("Starting");
     screen.note(&format!("data and logs: {}", folder.path().display()));
     let (observer, mut lines) = observer(screen);
-    let options =
-        DeploymentOptions { ports, durable: true, with_relay: true, links: None, observer };
+    let options = DeploymentOptions {
+        ports,
+        durable: true,
+        with_relay: true,
+        links: None,
+        controller_apart: false,
+        observer,
+    };
     let starting = Deployment::start(settings, folder.clone(), programs, options);
     let mut deployment = tokio::select! {
         started = Box::pin(starting) => started?,
