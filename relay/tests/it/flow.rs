@@ -1,5 +1,7 @@
 //! A connector with numbered events, and its relay as a process.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use serde_json::json;
 use testbed::{PostgresDatabase, eventually, unique_name};
@@ -10,8 +12,9 @@ use crate::numbered_events::NumberedEvents;
 /// The connector.
 pub(crate) const NAME: &str = "stops";
 
-/// `SHUTDOWN_TIMEOUT` of the relay.
+/// `SHUTDOWN_TIMEOUT` of the relay, and the same as a time.
 const DRAIN: (&str, &str) = ("SHUTDOWN_TIMEOUT", "2000");
+pub(crate) const DRAIN_MAX: Duration = Duration::from_secs(2);
 
 /// A connector and its relay, which comes and goes.
 pub(crate) struct Flow {

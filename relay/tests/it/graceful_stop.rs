@@ -10,13 +10,11 @@ use testbed::server::{Kafka, Options, RunFolder};
 use testbed::{Settings, eventually, servers};
 
 use crate::connect_worker::{DEADLINE, Worker};
-use crate::flow::{Flow, NAME};
+use crate::flow::{DRAIN_MAX, Flow, NAME};
 
 /// What a stop may take beyond `SHUTDOWN_TIMEOUT`, as documented; and as much again for a machine with many tests on
 /// it.
 const GRACE: Duration = Duration::from_secs(2 * 4);
-
-const DRAIN_MAX: Duration = Duration::from_secs(2);
 
 /// Stops it with SIGTERM; returns what it printed.
 async fn stop(worker: &Worker) -> Result<String> {

@@ -136,17 +136,17 @@ impl Kafka {
         let data = home.join("data");
         fs::create_dir(&data).context("create Kafka's data folder")?;
         fs::write(home.join("log4j2.properties"), LOG_CONFIGURATION)?;
-        let port = free_port();
-        let mut configuration = configuration(options.port, port, &data, security);
-        let own_controller = (!around.controller_apart).then_some(port);
+        let controller_port = free_port();
+        let mut configuration = configuration(options.port, controller_port, &data, security);
+        let own_controller = (!around.controller_apart).then_some(controller_port);
         if around.controller_apart || !around.listeners.is_empty() {
             let more = kafka_listeners::properties(options.port, own_controller, around.listeners);
             configuration.push_str(&more);
         }
         let mut controller = None;
         if around.controller_apart {
-            configuration.push_str(&controller::of_broker(port));
-            controller = Some(Controller::start((&java, &jars), folder, port).await?);
+            configuration.push_str(&controller::of_broker(controller_port));
+            controller = Some(Controller::start((&java, &jars), folder, controller_port).await?);
         }
         if let Some(security) = security {
             configuration.push_str(&security.properties(&home)?);
