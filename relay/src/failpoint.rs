@@ -184,7 +184,7 @@ mod tests {
         }
     }
 
-    /// Those of `tests/it/snapshot_steps.rs` and `tests/it/dead_letters_replay.rs`: a flow under load does not come by.
+    /// Those of `tests/it/snapshot_steps.rs` and `tests/it/dead_letters_replay.rs`: a flow under load does not come to them.
     const STEPS_OF_THEIR_OWN: [Step; 5] = [
         Step::AfterSnapshotRow,
         Step::AfterSnapshot,

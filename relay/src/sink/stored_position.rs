@@ -29,7 +29,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// The value that was committed last under `key`.
 ///
 /// # Errors
-/// When the brokers are away, or other transactions stay open in the partition.
+/// When the brokers are away, or transactions stay open in the partition.
 pub fn read(producer: &ClientConfig, topic: &str, key: &str) -> Result<Option<Vec<u8>>, SinkError> {
     let failed = |error| unreadable(topic, &error);
     let everything = consumer(producer, "read_uncommitted").map_err(failed)?;
@@ -56,8 +56,9 @@ fn read_with(
             let reason = format!(
                 "transactions are open in partition {partition} of topic {topic} and hide the stored \
                  position: of other producers, which an offset topic of its own (OFFSET_STORAGE_TOPIC) \
-                 keeps apart, or one whose commit a broker forgot when it died; \
-                 docs/guarantees.md says what to do then"
+                 keeps apart, or one whose commit a broker forgot when it died \
+                 (kafka-transactions.sh find-hanging lists its partitions, abort takes it back; read \
+                 docs/guarantees.md first)"
             );
             return Err(SinkError::Producer { reason });
         }
