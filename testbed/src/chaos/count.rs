@@ -23,6 +23,8 @@ pub(super) struct ShipmentSide {
     pub(super) shipments: Vec<i64>,
     /// The ids of the message log, without hyphens.
     pub(super) handled: Vec<String>,
+    /// What the server finds wrong with the two tables.
+    pub(super) damaged: Vec<String>,
 }
 
 /// The figures of a run.
@@ -56,6 +58,9 @@ pub struct Counts {
     pub unhandled: usize,
     /// Entries of the message log beyond the first of an event.
     pub handled_again: usize,
+    /// What MySQL itself finds wrong with its tables: then the figures of the shipment side say nothing about our
+    /// programs.
+    pub damaged: Vec<String>,
 }
 
 /// Where events of orders go, which the shipment side reads.
@@ -116,6 +121,7 @@ pub(super) fn count(
         shipped_unknown: shipped.difference(&known).count(),
         unhandled,
         handled_again: side.handled.len() - handled.len(),
+        damaged: side.damaged.clone(),
     }
 }
 
@@ -218,6 +224,7 @@ mod tests {
         let side = ShipmentSide {
             shipments: vec![1, 2, 2],
             handled: vec!["a".into(), "b".into(), "b".into(), "b".into()],
+            ..ShipmentSide::default()
         };
         let counts = count(&[], &[1, 2, 3], Vec::new(), &side);
         assert_eq!((counts.orders, counts.shipped, counts.unshipped), (3, 2, 1));
@@ -228,7 +235,7 @@ mod tests {
     #[test]
     fn an_event_that_arrived_and_was_not_handled_is_counted() {
         let committed = [event("a-1", "1"), event("b-2", "2")];
-        let handled = ShipmentSide { shipments: Vec::new(), handled: vec!["a1".into()] };
+        let handled = ShipmentSide { handled: vec!["a1".into()], ..ShipmentSide::default() };
         let counts = |records| count(&committed, &[], arrivals(records), &handled);
         assert_eq!(counts(&[("a-1", "1"), ("b-2", "2")]).unhandled, 1);
         // What did not arrive is lost, and counted as that alone.
@@ -239,8 +246,8 @@ mod tests {
     fn a_run_is_complete_when_everything_is_there_and_handled() {
         let committed = [event("a-1", "1")];
         let side = |handled: &[&str]| ShipmentSide {
-            shipments: Vec::new(),
             handled: handled.iter().map(|id| (*id).to_owned()).collect(),
+            ..ShipmentSide::default()
         };
         assert!(!is_complete(&committed, &[], &side(&["a1"])));
         assert!(!is_complete(&committed, &arrivals(&[("a-1", "1")]), &side(&[])));

@@ -49,6 +49,9 @@ pub struct Plan {
     /// Where the random numbers begin: the same seed makes the same schedule. Chosen and printed when not given
     #[arg(long)]
     pub seed: Option<u64>,
+    /// Kill these alone, to find out whose fault something is
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Part::ALL, hide_default_value = true)]
+    pub only: Vec<Part>,
     /// Register the connector with exactly.once.support=required: then no event may come twice
     #[arg(long)]
     pub exactly_once: bool,
@@ -62,7 +65,14 @@ pub struct Plan {
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { kills: 12, seed: None, exactly_once: false, sabotage: None, keep: false }
+        Self {
+            kills: 12,
+            seed: None,
+            only: Part::ALL.to_vec(),
+            exactly_once: false,
+            sabotage: None,
+            keep: false,
+        }
     }
 }
 
@@ -77,10 +87,24 @@ pub async fn run(plan: &Plan, progress: impl Fn(&str) + Send + Sync + 'static) -
         "--sabotage no-position breaks transactions: add --exactly-once"
     );
     let seed = plan.seed.unwrap_or_else(|| uuid::Uuid::new_v4().as_u64_pair().0 % 1_000_000);
-    progress(&format!("seed {seed}: `--seed {seed} --kills {}` repeats this schedule", plan.kills));
+    progress(&format!(
+        "seed {seed}: `--seed {seed} --kills {}{}` repeats this schedule",
+        plan.kills,
+        only(&plan.only)
+    ));
     let mut stage = Box::pin(Stage::set(plan, progress)).await?;
     let counted = Box::pin(strike_and_count(plan, seed, &mut stage)).await;
     stage.strike_the_set(counted).await.with_context(|| format!("seed {seed}"))
+}
+
+/// The option for these parts; none where it is all of them.
+fn only(parts: &[Part]) -> String {
+    if Part::ALL.iter().all(|part| parts.contains(part)) {
+        return String::new();
+    }
+    let values = parts.iter().filter_map(clap::ValueEnum::to_possible_value);
+    let names: Vec<String> = values.map(|value| value.get_name().to_owned()).collect();
+    format!(" --only {}", names.join(","))
 }
 
 async fn strike_and_count(plan: &Plan, seed: u64, stage: &mut Stage) -> Result<Report> {
@@ -91,7 +115,7 @@ async fn strike_and_count(plan: &Plan, seed: u64, stage: &mut Stage) -> Result<R
     if let Some(sabotage) = plan.sabotage {
         killed.extend(sabotage.strike(stage, &load).await?);
     } else {
-        for strike in schedule(plan.kills, seed) {
+        for strike in schedule(plan.kills, seed, &plan.only) {
             let number = killed.len() + 1;
             carry_out(&strike, stage, &load, number, plan.kills)
                 .await
@@ -124,7 +148,10 @@ async fn carry_out(
     number: usize,
     kills: u32,
 ) -> Result<()> {
-    wait_out(strike.lull, stage, load).await?;
+    let waited = wait_out(strike.lull, stage, load).await;
+    // Before something else is waited for in vain, and before a kill and a start hide it.
+    stage.none_ended_by_itself()?;
+    waited?;
     stage.say(&format!("kill {number} of {kills}: {strike}"));
     for part in &strike.parts {
         part.kill(&mut stage.flow).await;
@@ -151,5 +178,16 @@ async fn wait_out(lull: Lull, stage: &Stage, load: &Load) -> Result<()> {
                 .await
         }
         Lull::Handled(more) => stage.until_more_are_handled(more).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_that_repeats_a_run_names_the_parts_where_it_is_not_all() {
+        assert_eq!(only(&Part::ALL), "");
+        assert_eq!(only(&[Part::MySql, Part::Postgres]), " --only mysql,postgresql");
     }
 }

@@ -7,11 +7,13 @@ use anyhow::{Context as _, Result};
 use crate::deployment::Deployment;
 
 /// A process of the flow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Part {
     Relay,
     Kafka,
+    #[value(name = "postgresql")]
     Postgres,
+    #[value(name = "mysql")]
     MySql,
     OrderService,
     ShipmentService,

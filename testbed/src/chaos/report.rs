@@ -68,6 +68,9 @@ impl Report {
                 self.repeats_max()
             ));
         }
+        for damage in &counts.damaged {
+            found.push(format!("MySQL finds its own tables damaged ({damage}): run it again"));
+        }
         if counts.committed == 0 {
             found.push("nothing was committed, so nothing was shown".to_owned());
         }
@@ -164,6 +167,14 @@ mod tests {
         ] {
             assert_eq!(report(broken.clone(), false).violations().len(), 1, "{broken:?}");
         }
+    }
+
+    #[test]
+    fn damaged_tables_are_told_as_such() {
+        let damaged = vec!["Shipment: Corrupt".to_owned()];
+        let violations = report(Counts { damaged, ..good() }, false).violations();
+        assert_eq!(violations.len(), 1, "{violations:?}");
+        assert!(violations[0].contains("(Shipment: Corrupt)"), "{violations:?}");
     }
 
     #[test]

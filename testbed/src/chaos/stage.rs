@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow, ensure};
 use reqwest::Client;
 use serde_json::{Value, json};
-use sqlx::{Connection as _, MySqlConnection};
+use sqlx::{Connection as _, MySqlConnection, Row as _};
 
 use super::count::{Arrival, Counts, ORDER_TOPIC, ShipmentSide, count, is_complete};
 use super::{Plan, STEP_BOUND, arrivals, load, truth};
@@ -168,8 +168,16 @@ impl Stage {
         self.flow.relay.wait_until_ready().await?;
         self.flow.shipment_service.wait_until_ready().await?;
         self.until_streaming().await?;
+        self.none_ended_by_itself()
+    }
+
+    /// # Errors
+    /// When something has ended that nobody killed; says how.
+    pub(super) fn none_ended_by_itself(&self) -> Result<()> {
         let ended = self.flow.ended();
-        ensure!(ended.is_empty(), "ended by itself: {ended:?}");
+        let ended: Vec<String> =
+            ended.into_iter().map(|(name, status)| format!("{name}: {status}")).collect();
+        ensure!(ended.is_empty(), "ended by itself: {}", ended.join(", "));
         Ok(())
     }
 
@@ -271,8 +279,9 @@ impl Stage {
         let shipments = sqlx::query_scalar(query).fetch_all(&mut mysql).await?;
         let query = "select lower(hex(eventId)) from ConsumedMessage";
         let handled = sqlx::query_scalar(query).fetch_all(&mut mysql).await?;
+        let damaged = damaged_tables(&mut mysql).await.context("check the tables")?;
         mysql.close().await?;
-        Ok(ShipmentSide { shipments, handled })
+        Ok(ShipmentSide { shipments, handled, damaged })
     }
 
     /// The last lines of each program, where something went wrong.
@@ -309,4 +318,19 @@ impl Stage {
         ensure!(failed.is_empty(), "{}", failed.join("\n"));
         Ok(outcome)
     }
+}
+
+/// What MySQL itself finds wrong with the tables that are counted; empty when they are sound.
+async fn damaged_tables(mysql: &mut MySqlConnection) -> Result<Vec<String>> {
+    // Not a prepared statement: MySQL cannot prepare this one.
+    let messages = sqlx::raw_sql("check table Shipment, ConsumedMessage").fetch_all(mysql).await?;
+    let mut damaged = Vec::new();
+    for message in messages {
+        let (table, kind, text): (String, String, String) =
+            (message.try_get("Table")?, message.try_get("Msg_type")?, message.try_get("Msg_text")?);
+        if kind != "status" || text != "OK" {
+            damaged.push(format!("{table}: {text}"));
+        }
+    }
+    Ok(damaged)
 }
