@@ -27,7 +27,8 @@ pub(crate) enum Inserted {
 
 /// Inserts a shipment inside the transaction that handles its event.
 ///
-/// A violation of the unique order id undoes this one statement and not the transaction, which goes on.
+/// A violation of the unique order id undoes this one statement and not the transaction, which goes on. One of another key,
+/// e.g. of a counter of ids that a restore set back, is an error: the order would have no shipment.
 ///
 /// # Errors
 /// What the database says, a second shipment of the order aside.
@@ -40,15 +41,29 @@ pub(crate) async fn insert(
             .bind(shipment.customer_id)
             .bind(shipment.order_id)
             .bind(shipment.order_date)
-            .execute(transaction)
+            .execute(&mut *transaction)
             .await;
     match inserted {
         Ok(_) => Ok(Inserted::Yes),
         Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
-            Ok(Inserted::OrderHasShipment)
+            if has_shipment(transaction, shipment.order_id).await? {
+                Ok(Inserted::OrderHasShipment)
+            } else {
+                Err(sqlx::Error::Database(error))
+            }
         }
         Err(error) => Err(error),
     }
+}
+
+/// Asks for the row itself, as the insert did, and not for what the transaction's snapshot has: the one who made the
+/// shipment may have committed after this transaction began.
+async fn has_shipment(transaction: &mut MySqlConnection, order_id: i64) -> sqlx::Result<bool> {
+    let found = sqlx::query("select id from Shipment where orderId = ? lock in share mode")
+        .bind(order_id)
+        .fetch_optional(transaction)
+        .await?;
+    Ok(found.is_some())
 }
 
 /// Up to `limit` shipments with an id above `after`, by id.

@@ -98,6 +98,25 @@ async fn another_event_about_the_same_order_makes_no_second_shipment() -> Result
 }
 
 #[tokio::test]
+async fn a_duplicate_of_another_key_than_the_order_is_no_shipment() -> Result<()> {
+    let world = World::with_partitions(1).await?;
+    let service = world.service().await?;
+    // Whoever adds a key of their own, or a counter of ids that a restore set back, makes inserts collide.
+    sqlx::query("alter table Shipment add unique once (customerId)").execute(&world.pool).await?;
+    world.send_all(&[Record::order_created(1), Record::order_created(2)]).await?;
+
+    let held = service.says("the consumer holds the message and retries").await?;
+    assert!(held.contains("once'"), "the key is named: {held}");
+    assert_eq!(world.order_ids().await?, [1]);
+    assert_eq!(world.consumed_messages().await?, 1, "what made no shipment is not handled");
+    sqlx::query("alter table Shipment drop key once").execute(&world.pool).await?;
+    assert_eq!(world.shipments(2).await?, [1, 2]);
+    world.committed_up_to(2).await?;
+    assert_eq!(world.dead_letter_count().await?, 0);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_line_update_is_logged_and_an_unknown_type_is_warned_about_and_both_are_consumed()
 -> Result<()> {
     let world = World::new().await?;
