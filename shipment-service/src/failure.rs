@@ -8,10 +8,22 @@ use sqlx::mysql::MySqlDatabaseError;
 pub(crate) enum Answer {
     /// Another transaction won; this one was rolled back whole and may simply be run again.
     RetryAtOnce,
-    /// The database is away, read only, overloaded or not permitted: wait, then try again, for as long as it takes.
+    /// The database is away, read only, overloaded or not permitted, or a unique key that an operator added is in the way:
+    /// wait, then try again, for as long as it takes.
     RetryLater,
     /// The database will never take this value.
     DeadLetter,
+}
+
+/// In the log, of a database that gives no answer.
+pub(crate) const AWAY: &str = "MySQL is away";
+
+/// How the log begins to tell of the error: a database that says no is not away.
+pub(crate) const fn headline(error: &sqlx::Error) -> &'static str {
+    match error {
+        sqlx::Error::Database(_) => "MySQL does not take the event",
+        _ => AWAY,
+    }
 }
 
 /// The answer to an error of a transaction that handles one message.
@@ -60,6 +72,7 @@ mod tests {
             (3819, "HY000", Answer::DeadLetter, "check constraint, MySQL"),
             (4025, "23000", Answer::DeadLetter, "check constraint, MariaDB"),
             (1205, "HY000", Answer::RetryLater, "lock wait timeout"),
+            (1062, "23000", Answer::RetryLater, "duplicate of a key that an operator can repair"),
             (1290, "HY000", Answer::RetryLater, "read only"),
             (1836, "HY000", Answer::RetryLater, "running in read-only mode"),
             (1040, "08004", Answer::RetryLater, "too many connections"),

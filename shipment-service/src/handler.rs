@@ -16,7 +16,8 @@ use crate::shipment::NewShipment;
 use crate::store::{self, Inserted};
 
 /// A transaction of two inserts that takes longer hangs on a connection that leads nowhere. Above the wait for a
-/// connection (3 s) and for the locks of both inserts (2 s each), which end sooner and say more.
+/// connection (3 s) and for the locks of both inserts (2 s each), which end sooner and say more. The look for a shipment
+/// after a collision hardly waits: the insert that collided has its lock.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(8);
 /// Deadlocks are repeated at once this often; then they wait like any other failure, so that a livelock ends.
 const RETRIES_AT_ONCE_MAX: u32 = 5;
@@ -68,16 +69,19 @@ impl Handler {
         let mut backoff = Backoff::new();
         let mut retries_at_once = 0;
         loop {
-            let (answer, problem) = match timeout(ATTEMPT_TIMEOUT, self.apply(event)).await {
+            let (answer, what, problem) = match timeout(ATTEMPT_TIMEOUT, self.apply(event)).await {
                 Ok(Ok(outcome)) => {
                     if backoff.attempt() > 0 {
                         tracing::info!(outbox.event_id = %event.event_id, retry.attempts = backoff.attempt(), "MySQL is back, the consumer goes on");
                     }
                     return Ok(outcome);
                 }
-                Ok(Err(error)) => (failure::answer(&error), error.to_string()),
+                Ok(Err(error)) => {
+                    (failure::answer(&error), failure::headline(&error), error.to_string())
+                }
                 Err(_) => (
                     Answer::RetryLater,
+                    failure::AWAY,
                     format!("no answer within {} s", ATTEMPT_TIMEOUT.as_secs()),
                 ),
             };
@@ -89,9 +93,9 @@ impl Handler {
                 Answer::RetryAtOnce | Answer::RetryLater => {
                     // Said once for an outage, not for every attempt.
                     if backoff.attempt() == 0 {
-                        tracing::warn!(outbox.event_id = %event.event_id, error = problem, "MySQL is away: the consumer holds the message and retries");
+                        tracing::warn!(outbox.event_id = %event.event_id, error = problem, "{what}: the consumer holds the message and retries");
                     } else {
-                        tracing::debug!(outbox.event_id = %event.event_id, error = problem, "MySQL is still away");
+                        tracing::debug!(outbox.event_id = %event.event_id, error = problem, "the consumer still holds the message");
                     }
                     sleep(backoff.next()).await;
                 }

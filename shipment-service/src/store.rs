@@ -28,7 +28,7 @@ pub(crate) enum Inserted {
 /// Inserts a shipment inside the transaction that handles its event.
 ///
 /// A violation of the unique order id undoes this one statement and not the transaction, which goes on. One of another key,
-/// e.g. of a counter of ids that a restore set back, is an error: the order would have no shipment.
+/// such as one that somebody added, is an error: the order would have no shipment.
 ///
 /// # Errors
 /// What the database says, a second shipment of the order aside.
@@ -56,10 +56,10 @@ pub(crate) async fn insert(
     }
 }
 
-/// Asks for the row itself, as the insert did, and not for what the transaction's snapshot has: the one who made the
-/// shipment may have committed after this transaction began.
+/// Whether the order's shipment is there now, whatever this transaction has read before (a locking read). Asks for a column
+/// that the index of orders does not have, so that the row is read and not only its entry.
 async fn has_shipment(transaction: &mut MySqlConnection, order_id: i64) -> sqlx::Result<bool> {
-    let found = sqlx::query("select id from Shipment where orderId = ? lock in share mode")
+    let found = sqlx::query("select customerId from Shipment where orderId = ? lock in share mode")
         .bind(order_id)
         .fetch_optional(transaction)
         .await?;

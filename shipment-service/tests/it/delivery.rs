@@ -101,7 +101,7 @@ async fn another_event_about_the_same_order_makes_no_second_shipment() -> Result
 async fn a_duplicate_of_another_key_than_the_order_is_no_shipment() -> Result<()> {
     let world = World::with_partitions(1).await?;
     let service = world.service().await?;
-    // Whoever adds a key of their own, or a counter of ids that a restore set back, makes inserts collide.
+    // Somebody adds a key of their own.
     sqlx::query("alter table Shipment add unique once (customerId)").execute(&world.pool).await?;
     world.send_all(&[Record::order_created(1), Record::order_created(2)]).await?;
 

@@ -149,7 +149,8 @@ async fn an_event_is_logged_as_processed_once_however_often_its_transaction_was_
     // The first insert succeeds, the second fails: each attempt is rolled back in its middle.
     sqlx::query("rename table Shipment to Elsewhere").execute(&world.pool).await?;
     world.send(&Record::order_created(1)).await?;
-    service.says("MySQL is still away").await?;
+    service.says("MySQL does not take the event: the consumer holds the message").await?;
+    service.says("the consumer still holds the message").await?;
     sqlx::query("rename table Elsewhere to Shipment").execute(&world.pool).await?;
     assert_eq!(world.shipments(1).await?, [1]);
     world.committed_up_to(1).await?;

@@ -49,8 +49,9 @@ pub struct Plan {
     /// Where the random numbers begin: the same seed makes the same schedule. Chosen and printed when not given
     #[arg(long)]
     pub seed: Option<u64>,
-    /// Kill these alone, to find out whose fault something is
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Part::ALL, hide_default_value = true)]
+    /// Kill these alone, with commas between; all of them when not given
+    #[arg(long, value_enum, value_name = "PARTS", value_delimiter = ',', conflicts_with = "sabotage",
+          default_values_t = Part::ALL, hide_default_value = true)]
     pub only: Vec<Part>,
     /// Register the connector with exactly.once.support=required: then no event may come twice
     #[arg(long)]
@@ -86,25 +87,26 @@ pub async fn run(plan: &Plan, progress: impl Fn(&str) + Send + Sync + 'static) -
         plan.exactly_once || plan.sabotage != Some(Sabotage::NoPosition),
         "--sabotage no-position breaks transactions: add --exactly-once"
     );
+    anyhow::ensure!(!plan.only.is_empty(), "--only: name a part, such as kafka");
     let seed = plan.seed.unwrap_or_else(|| uuid::Uuid::new_v4().as_u64_pair().0 % 1_000_000);
     progress(&format!(
         "seed {seed}: `--seed {seed} --kills {}{}` repeats this schedule",
         plan.kills,
-        only(&plan.only)
+        only(&plan.only).map(|parts| format!(" --only {parts}")).unwrap_or_default()
     ));
     let mut stage = Box::pin(Stage::set(plan, progress)).await?;
     let counted = Box::pin(strike_and_count(plan, seed, &mut stage)).await;
     stage.strike_the_set(counted).await.with_context(|| format!("seed {seed}"))
 }
 
-/// The option for these parts; none where it is all of them.
-fn only(parts: &[Part]) -> String {
+/// These parts as `--only` takes them; `None` where it is all of them.
+fn only(parts: &[Part]) -> Option<String> {
     if Part::ALL.iter().all(|part| parts.contains(part)) {
-        return String::new();
+        return None;
     }
     let values = parts.iter().filter_map(clap::ValueEnum::to_possible_value);
     let names: Vec<String> = values.map(|value| value.get_name().to_owned()).collect();
-    format!(" --only {}", names.join(","))
+    Some(names.join(","))
 }
 
 async fn strike_and_count(plan: &Plan, seed: u64, stage: &mut Stage) -> Result<Report> {
@@ -136,6 +138,7 @@ async fn strike_and_count(plan: &Plan, seed: u64, stage: &mut Stage) -> Result<R
         kills: killed.len(),
         kills_with_repeats: killed.iter().filter(repeats).count(),
         seed,
+        only: only(&plan.only),
         exactly_once: plan.exactly_once,
         seconds: began.elapsed().as_secs_f64(),
     })
@@ -187,7 +190,7 @@ mod tests {
 
     #[test]
     fn the_command_that_repeats_a_run_names_the_parts_where_it_is_not_all() {
-        assert_eq!(only(&Part::ALL), "");
-        assert_eq!(only(&[Part::MySql, Part::Postgres]), " --only mysql,postgresql");
+        assert_eq!(only(&Part::ALL), None);
+        assert_eq!(only(&[Part::MySql, Part::Postgres]).as_deref(), Some("mysql,postgresql"));
     }
 }

@@ -23,6 +23,8 @@ pub struct Report {
     pub kills_with_repeats: usize,
     /// Repeats the run.
     pub seed: u64,
+    /// The parts that were killed, as `--only` takes them; `None` when it was all.
+    pub only: Option<String>,
     /// Whether the connector was registered with `exactly.once.support=required`.
     pub exactly_once: bool,
     /// From the first order to the last shipment, in seconds.
@@ -117,9 +119,10 @@ impl Report {
         format!(
             "committed {committed}, delivered {delivered}, lost {lost}, duplicated {duplicated}, reordered {reordered}, \
              unknown {unknown}; orders {orders}, shipped {shipped}, shipped again {shipped_again}, handled again \
-             {handled_again}, unhandled {unhandled}; kills {}, seed {}, {}, {:.0} s",
+             {handled_again}, unhandled {unhandled}; kills {}, seed {}, {}{}, {:.0} s",
             self.kills,
             self.seed,
+            self.only.as_ref().map(|parts| format!("only {parts}, ")).unwrap_or_default(),
             if self.exactly_once { "exactly once" } else { "at least once" },
             self.seconds,
         )
@@ -131,7 +134,15 @@ mod tests {
     use super::*;
 
     fn report(counts: Counts, exactly_once: bool) -> Report {
-        Report { counts, kills: 5, kills_with_repeats: 1, seed: 1, exactly_once, seconds: 1.0 }
+        Report {
+            counts,
+            kills: 5,
+            kills_with_repeats: 1,
+            seed: 1,
+            only: None,
+            exactly_once,
+            seconds: 1.0,
+        }
     }
 
     fn good() -> Counts {

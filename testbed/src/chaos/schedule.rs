@@ -36,8 +36,8 @@ impl fmt::Display for Strike {
 /// One in so many blows hits two parts at once.
 const DOUBLE_ONE_IN: u64 = 5;
 
-/// A schedule with this many kills of these parts. Every part gets its turn before one is hit again: cards of a deck that is shuffled
-/// each time it is empty.
+/// A schedule with this many kills of these parts. Each gets its turn before one is hit again: cards of a deck that is
+/// shuffled each time it is empty.
 pub(super) fn schedule(kills: u32, seed: u64, of: &[Part]) -> Vec<Strike> {
     let mut of = of.to_vec();
     of.sort_unstable();
@@ -104,6 +104,7 @@ mod tests {
             let strikes = schedule(30, 3, of);
             assert_eq!(kills(&strikes), 30);
             assert!(strikes.iter().flat_map(|strike| &strike.parts).all(|part| of.contains(part)));
+            assert!(of.iter().all(|part| strikes.iter().any(|strike| strike.parts.contains(part))));
             assert!(strikes.iter().all(|strike| strike.parts.len() <= of.len()));
         }
     }

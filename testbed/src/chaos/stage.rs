@@ -11,7 +11,7 @@ use sqlx::{Connection as _, MySqlConnection, Row as _};
 use super::count::{Arrival, Counts, ORDER_TOPIC, ShipmentSide, count, is_complete};
 use super::{Plan, STEP_BOUND, arrivals, load, truth};
 use crate::config::Settings;
-use crate::database::mysql_options;
+use crate::database::{mysql_options, statement};
 use crate::deployment::{Deployment, DeploymentOptions, Event, Part, Ports, Programs};
 use crate::links::Links;
 use crate::program::{Program, workspace};
@@ -164,11 +164,15 @@ impl Stage {
 
     /// After the last blow: every part says that it is ready, and nothing has ended that nobody killed.
     pub(super) async fn until_all_ready(&self) -> Result<()> {
-        self.flow.order_service.wait_until_ready().await?;
-        self.flow.relay.wait_until_ready().await?;
-        self.flow.shipment_service.wait_until_ready().await?;
-        self.until_streaming().await?;
-        self.none_ended_by_itself()
+        let ready = async {
+            self.flow.order_service.wait_until_ready().await?;
+            self.flow.relay.wait_until_ready().await?;
+            self.flow.shipment_service.wait_until_ready().await?;
+            self.until_streaming().await
+        };
+        let ready = ready.await;
+        self.none_ended_by_itself()?;
+        ready
     }
 
     /// # Errors
@@ -238,6 +242,17 @@ impl Stage {
     /// Waits until nothing moves any more and counts. What is missing then is lost: either the bound has passed, or the
     /// relay has acknowledged everything and nothing has come for a while.
     pub(super) async fn count(&self, bound: Duration) -> Result<Counts> {
+        let counted = self.count_at_rest(bound).await;
+        self.none_ended_by_itself()?;
+        let counts = counted?;
+        let mut mysql = self.mysql().await?;
+        // Last: a server that finds an index damaged answers no question from it any more.
+        let damaged = damaged_tables(&mut mysql).await.context("check MySQL's tables")?;
+        mysql.close().await?;
+        Ok(Counts { damaged, ..counts })
+    }
+
+    async fn count_at_rest(&self, bound: Duration) -> Result<Counts> {
         let began = Instant::now();
         let database = &self.flow.order_database;
         let wal_end = truth::wal_end(database).await?;
@@ -279,9 +294,8 @@ impl Stage {
         let shipments = sqlx::query_scalar(query).fetch_all(&mut mysql).await?;
         let query = "select lower(hex(eventId)) from ConsumedMessage";
         let handled = sqlx::query_scalar(query).fetch_all(&mut mysql).await?;
-        let damaged = damaged_tables(&mut mysql).await.context("check the tables")?;
         mysql.close().await?;
-        Ok(ShipmentSide { shipments, handled, damaged })
+        Ok(ShipmentSide { shipments, handled })
     }
 
     /// The last lines of each program, where something went wrong.
@@ -320,17 +334,24 @@ impl Stage {
     }
 }
 
-/// What MySQL itself finds wrong with the tables that are counted; empty when they are sound.
+/// What MySQL itself finds wrong with the tables that are counted; empty when it says of each that it is sound.
 async fn damaged_tables(mysql: &mut MySqlConnection) -> Result<Vec<String>> {
-    // Not a prepared statement: MySQL cannot prepare this one.
-    let messages = sqlx::raw_sql("check table Shipment, ConsumedMessage").fetch_all(mysql).await?;
     let mut damaged = Vec::new();
-    for message in messages {
-        let (table, kind, text): (String, String, String) =
-            (message.try_get("Table")?, message.try_get("Msg_type")?, message.try_get("Msg_text")?);
-        if kind != "status" || text != "OK" {
-            damaged.push(format!("{table}: {text}"));
+    for table in ["Shipment", "ConsumedMessage"] {
+        // Not a prepared statement: MySQL cannot prepare this one.
+        let query = statement(format!("check table {table}"));
+        let messages = sqlx::raw_sql(query).fetch_all(&mut *mysql).await?;
+        let mut sound = false;
+        for message in messages {
+            let (kind, text): (String, String) =
+                (message.try_get("Msg_type")?, message.try_get("Msg_text")?);
+            if kind == "status" && text == "OK" {
+                sound = true;
+            } else {
+                damaged.push(format!("{table}: {text}"));
+            }
         }
+        ensure!(sound || !damaged.is_empty(), "MySQL says nothing about {table}");
     }
     Ok(damaged)
 }

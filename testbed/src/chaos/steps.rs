@@ -76,7 +76,15 @@ async fn die_and_count(plan: &Plan, seed: u64, stage: &mut Stage) -> Result<Repo
     let counts = stage.count(CATCH_UP_BOUND).await?;
     let seconds = began.elapsed().as_secs_f64();
     let exactly_once = plan.exactly_once;
-    Ok(Report { counts, kills: deaths, kills_with_repeats: deaths, seed, exactly_once, seconds })
+    Ok(Report {
+        counts,
+        kills: deaths,
+        kills_with_repeats: deaths,
+        seed,
+        only: None,
+        exactly_once,
+        seconds,
+    })
 }
 
 /// Ends the relay at the failpoint, starts it without, and waits until events flow again.

@@ -255,10 +255,11 @@ impl Kafka {
         self.life.pid()
     }
 
-    /// How it ended, if it did so without being stopped.
+    /// How it ended, or its controller where that is apart, if it did so without being stopped.
     #[must_use]
     pub fn exit_status(&self) -> Option<ExitStatus> {
-        self.life.exit_status()
+        let controller = || self.controller.as_ref().and_then(Controller::exit_status);
+        self.life.exit_status().or_else(controller)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -28,7 +29,7 @@ pub(super) struct Controller {
     log: PathBuf,
     /// How often it had fenced the broker when that was killed.
     fenced: Option<usize>,
-    _process: Process,
+    process: Process,
 }
 
 impl Controller {
@@ -62,7 +63,12 @@ impl Controller {
             Ok(said.contains(LEADS).then_some(()))
         })
         .await?;
-        Ok(Self { log, fenced: None, _process: process })
+        Ok(Self { log, fenced: None, process })
+    }
+
+    /// How it ended, if it did.
+    pub(super) fn exit_status(&self) -> Option<ExitStatus> {
+        self.process.exit_status()
     }
 
     /// To be called before the broker is killed.
