@@ -119,6 +119,7 @@ pub(super) fn count(
         shipped_unknown: shipped.difference(&known).count(),
         unhandled,
         handled_again: side.handled.len() - handled.len(),
+        // Asked of the server, when all is counted.
         damaged: Vec::new(),
     }
 }

@@ -152,9 +152,7 @@ async fn carry_out(
     kills: u32,
 ) -> Result<()> {
     let waited = wait_out(strike.lull, stage, load).await;
-    // Before something else is waited for in vain, and before a kill and a start hide it.
-    stage.none_ended_by_itself()?;
-    waited?;
+    stage.unless_ended_by_itself(waited)?;
     stage.say(&format!("kill {number} of {kills}: {strike}"));
     for part in &strike.parts {
         part.kill(&mut stage.flow).await;

@@ -152,15 +152,7 @@ async fn hurt_each(exactly_once: bool, stage: &mut Stage) -> Result<NetworkRun> 
     let counts = stage.count(CATCH_UP_BOUND).await?;
     let seconds = began.elapsed().as_secs_f64();
     // A relay that gives up a connection knows what it has published: nothing may come again.
-    let report = Report {
-        counts,
-        kills: 0,
-        kills_with_repeats: 0,
-        seed: 0,
-        only: None,
-        exactly_once,
-        seconds,
-    };
+    let report = Report { counts, exactly_once, seconds, ..Report::default() };
     Ok(NetworkRun { healed, report })
 }
 

@@ -13,7 +13,7 @@ const REPEATED_PER_KILL: usize = 50;
 const REPEATED_ONE_IN: usize = 8;
 
 /// How a run went.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Report {
     /// What was counted from the databases and the topics.
     pub counts: Counts,
@@ -134,15 +134,8 @@ mod tests {
     use super::*;
 
     fn report(counts: Counts, exactly_once: bool) -> Report {
-        Report {
-            counts,
-            kills: 5,
-            kills_with_repeats: 1,
-            seed: 1,
-            only: None,
-            exactly_once,
-            seconds: 1.0,
-        }
+        let (kills, seed, seconds) = (5, 1, 1.0);
+        Report { counts, kills, kills_with_repeats: 1, seed, exactly_once, seconds, only: None }
     }
 
     fn good() -> Counts {

@@ -171,18 +171,17 @@ impl Stage {
             self.until_streaming().await
         };
         let ready = ready.await;
-        self.none_ended_by_itself()?;
-        ready
+        self.unless_ended_by_itself(ready)
     }
 
-    /// # Errors
-    /// When something has ended that nobody killed; says how.
-    pub(super) fn none_ended_by_itself(&self) -> Result<()> {
+    /// What came of a wait, unless something has ended that nobody killed: then that is the error, and how it ended. It is
+    /// the cause of what was waited for in vain, and the next kill and start would hide it.
+    pub(super) fn unless_ended_by_itself<T>(&self, waited: Result<T>) -> Result<T> {
         let ended = self.flow.ended();
         let ended: Vec<String> =
             ended.into_iter().map(|(name, status)| format!("{name}: {status}")).collect();
         ensure!(ended.is_empty(), "ended by itself: {}", ended.join(", "));
-        Ok(())
+        waited
     }
 
     /// Whether the part's own health is good.
@@ -243,8 +242,7 @@ impl Stage {
     /// relay has acknowledged everything and nothing has come for a while.
     pub(super) async fn count(&self, bound: Duration) -> Result<Counts> {
         let counted = self.count_at_rest(bound).await;
-        self.none_ended_by_itself()?;
-        let counts = counted?;
+        let counts = self.unless_ended_by_itself(counted)?;
         let mut mysql = self.mysql().await?;
         // Last: a server that finds an index damaged answers no question from it any more.
         let damaged = damaged_tables(&mut mysql).await.context("check MySQL's tables")?;
@@ -341,17 +339,14 @@ async fn damaged_tables(mysql: &mut MySqlConnection) -> Result<Vec<String>> {
         // Not a prepared statement: MySQL cannot prepare this one.
         let query = statement(format!("check table {table}"));
         let messages = sqlx::raw_sql(query).fetch_all(&mut *mysql).await?;
-        let mut sound = false;
+        ensure!(!messages.is_empty(), "MySQL says nothing about {table}");
         for message in messages {
             let (kind, text): (String, String) =
                 (message.try_get("Msg_type")?, message.try_get("Msg_text")?);
-            if kind == "status" && text == "OK" {
-                sound = true;
-            } else {
+            if kind != "status" || text != "OK" {
                 damaged.push(format!("{table}: {text}"));
             }
         }
-        ensure!(sound || !damaged.is_empty(), "MySQL says nothing about {table}");
     }
     Ok(damaged)
 }

@@ -74,16 +74,14 @@ async fn die_and_count(plan: &Plan, seed: u64, stage: &mut Stage) -> Result<Repo
     stage.until_all_ready().await?;
     load.stop().await;
     let counts = stage.count(CATCH_UP_BOUND).await?;
-    let seconds = began.elapsed().as_secs_f64();
-    let exactly_once = plan.exactly_once;
     Ok(Report {
         counts,
         kills: deaths,
         kills_with_repeats: deaths,
         seed,
-        only: None,
-        exactly_once,
-        seconds,
+        exactly_once: plan.exactly_once,
+        seconds: began.elapsed().as_secs_f64(),
+        ..Report::default()
     })
 }
 

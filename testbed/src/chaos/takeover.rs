@@ -144,10 +144,9 @@ async fn measure(plan: &TakeoverPlan, stage: &mut Stage) -> Result<Takeovers> {
         counts,
         kills: killed.len(),
         kills_with_repeats: killed.len() + frozen.len(),
-        seed: 0,
-        only: None,
         exactly_once: plan.exactly_once,
         seconds: began.elapsed().as_secs_f64(),
+        ..Report::default()
     };
     Ok(Takeovers { killed, frozen, report })
 }
