@@ -22,13 +22,14 @@ RUN mkdir /openssl && ln -s "/usr/lib/$(gcc -dumpmachine)" /openssl/lib && ln -s
 COPY .cargo .cargo
 COPY Cargo.toml Cargo.lock ./
 COPY order-service/Cargo.toml order-service/
+COPY rdkafka-mended rdkafka-mended
 COPY relay/Cargo.toml relay/
 COPY relay/event-router/Cargo.toml relay/event-router/
 COPY relay/pgoutput/Cargo.toml relay/pgoutput/
 COPY shipment-service/Cargo.toml shipment-service/
 COPY testbed/Cargo.toml testbed/
 RUN set -e; \
-    for manifest in */Cargo.toml */*/Cargo.toml; do mkdir "${manifest%/*}/src"; touch "${manifest%/*}/src/lib.rs"; done; \
+    for manifest in */Cargo.toml */*/Cargo.toml; do mkdir -p "${manifest%/*}/src"; touch "${manifest%/*}/src/lib.rs"; done; \
     for program in order-service relay shipment-service; do echo 'fn main() {}' >"$program/src/main.rs"; done; \
     cargo build --release --locked --package order-service --package relay --package shipment-service; \
     cargo clean --release --package order-service --package relay --package event-router --package pgoutput \
