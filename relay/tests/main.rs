@@ -37,6 +37,8 @@ mod options_page;
 mod outbox;
 #[path = "it/restored.rs"]
 mod restored;
+#[path = "it/sleeping_broker.rs"]
+mod sleeping_broker;
 #[path = "it/slot_at_rest.rs"]
 mod slot_at_rest;
 #[path = "it/slot_guard.rs"]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 
 use super::SinkError;
@@ -32,6 +33,8 @@ pub(super) fn producer_config(
     overrides: &BTreeMap<String, Secret>,
 ) -> Result<ClientConfig, SinkError> {
     let mut config = ClientConfig::new();
+    // What it notices of its own accord; `deliveries.rs` says it at the level debug.
+    config.set_log_level(RDKafkaLogLevel::Info);
     config
         .set("bootstrap.servers", bootstrap_servers)
         .set("client.id", "outbox-relay")

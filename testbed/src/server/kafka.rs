@@ -237,6 +237,20 @@ impl Kafka {
         self.life.signal(signal);
     }
 
+    /// Freezes the broker until its controller, which must be one apart, has taken its partitions from it; then thaws it.
+    /// For a moment it runs then, and they have no leader.
+    ///
+    /// # Errors
+    /// When it is not taken for dead within a bound.
+    pub async fn sleep_until_fenced(&mut self) -> Result<()> {
+        let controller = self.controller.as_mut().context("the controller is not apart")?;
+        controller.note_fenced();
+        self.life.signal(Signal::STOP);
+        let fenced = controller.until_fenced().await;
+        self.life.signal(Signal::CONT);
+        fenced
+    }
+
     /// `127.0.0.1:port`
     #[must_use]
     pub fn bootstrap_servers(&self) -> &str {
