@@ -213,6 +213,7 @@ impl Consumer {
     }
 
     fn set_paused(&self, paused: bool) {
+        self.vitals.set_holding(paused);
         self.kafka.context().set_paused(paused);
         let applied = self.kafka.assignment().and_then(|partitions| {
             if paused { self.kafka.pause(&partitions) } else { self.kafka.resume(&partitions) }

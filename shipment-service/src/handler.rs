@@ -72,7 +72,7 @@ impl Handler {
             let (answer, what, problem) = match timeout(ATTEMPT_TIMEOUT, self.apply(event)).await {
                 Ok(Ok(outcome)) => {
                     if backoff.attempt() > 0 {
-                        tracing::info!(outbox.event_id = %event.event_id, retry.attempts = backoff.attempt(), "MySQL is back, the consumer goes on");
+                        tracing::info!(outbox.event_id = %event.event_id, retry.attempts = backoff.attempt(), "MySQL takes events again, the consumer goes on");
                     }
                     return Ok(outcome);
                 }

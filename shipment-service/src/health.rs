@@ -42,6 +42,7 @@ pub(crate) struct Vitals {
     beat_millis: AtomicU64,
     stage: Mutex<Stage>,
     kafka_away: AtomicBool,
+    holding: AtomicBool,
 }
 
 impl Vitals {
@@ -51,6 +52,7 @@ impl Vitals {
             beat_millis: AtomicU64::new(0),
             stage: Mutex::new(Stage::Starting),
             kafka_away: AtomicBool::new(false),
+            holding: AtomicBool::new(false),
         }
     }
 
@@ -96,9 +98,32 @@ impl Vitals {
         self.kafka_away.load(Ordering::Relaxed)
     }
 
-    /// Whether orders would flow now, as far as Kafka is concerned.
+    /// Notes that the message in work takes longer than one should, or that it is done: MySQL does not take it, or the
+    /// dead letter topic, and those behind it wait.
+    pub(crate) fn set_holding(&self, holding: bool) {
+        self.holding.store(holding, Ordering::Relaxed);
+    }
+
+    pub(crate) fn holding(&self) -> bool {
+        self.holding.load(Ordering::Relaxed)
+    }
+
+    /// Whether orders flow now, as far as the consumer knows.
     pub(crate) fn consuming(&self) -> bool {
-        matches!(self.stage(), Stage::Joined | Stage::WaitingForTopic) && !self.kafka_away()
+        matches!(self.stage(), Stage::Joined | Stage::WaitingForTopic)
+            && !self.kafka_away()
+            && !self.holding()
+    }
+
+    /// What it does, or what keeps it from it.
+    pub(crate) fn consumer(&self) -> &'static str {
+        if self.kafka_away() {
+            "Kafka is away"
+        } else if self.holding() {
+            "holding a message, the log says why"
+        } else {
+            self.stage().name()
+        }
     }
 }
 

@@ -19,18 +19,17 @@ pub(super) async fn live(State(shared): State<Shared>) -> (StatusCode, Json<Valu
     answer(shared.vitals.live(), json!({ "consumerBeatAgeMillis": age }))
 }
 
-/// Whether the database answers and the consumer is a member of its group, or waits for a topic that is yet to come.
+/// Whether the database answers and takes events, and the consumer is a member of its group, or waits for a topic that is
+/// yet to come.
 pub(super) async fn ready(State(shared): State<Shared>) -> (StatusCode, Json<Value>) {
     let question = sqlx::query("select 1").execute(&shared.pool);
     let database = matches!(timeout(DATABASE_TIMEOUT, question).await, Ok(Ok(_)));
     let consuming = shared.vitals.consuming();
-    let consumer =
-        if shared.vitals.kafka_away() { "Kafka is away" } else { shared.vitals.stage().name() };
     answer(
         database && consuming,
         json!({
             "database": { "status": status(database) },
-            "consumer": { "status": status(consuming), "stage": consumer },
+            "consumer": { "status": status(consuming), "stage": shared.vitals.consumer() },
         }),
     )
 }

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use serde_json::json;
-use testbed::unique_name;
+use testbed::{eventually, unique_name};
 use uuid::Uuid;
 
-use super::fixture::{Record, World, client, order};
+use super::fixture::{Record, SOON, World, client, order};
 
 #[tokio::test]
 async fn an_order_becomes_a_shipment_and_the_log_lines_are_those_of_the_original() -> Result<()> {
@@ -109,9 +109,19 @@ async fn a_duplicate_of_another_key_than_the_order_is_no_shipment() -> Result<()
     assert!(held.contains("once'"), "the key is named: {held}");
     assert_eq!(world.order_ids().await?, [1]);
     assert_eq!(world.consumed_messages().await?, 1, "what made no shipment is not handled");
+    // The database answers, and yet no order comes through.
+    eventually("a service that is not ready", SOON, || async {
+        let (status, body) = service.get("/health/ready").await?;
+        let (database, consumer) = (&body["checks"]["database"], &body["checks"]["consumer"]);
+        let holding = (&consumer["status"], &consumer["stage"])
+            == (&"DOWN".into(), &"holding a message, the log says why".into());
+        Ok((status == 503 && database["status"] == "UP" && holding).then_some(()))
+    })
+    .await?;
     sqlx::query("alter table Shipment drop key once").execute(&world.pool).await?;
     assert_eq!(world.shipments(2).await?, [1, 2]);
     world.committed_up_to(2).await?;
+    service.ready().await?;
     assert_eq!(world.dead_letter_count().await?, 0);
     Ok(())
 }

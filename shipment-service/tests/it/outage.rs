@@ -48,7 +48,7 @@ async fn a_database_that_goes_away_and_comes_back_loses_nothing() -> Result<()> 
     proxy.heal();
     assert_eq!(world.shipments(100).await?, (1..=100).collect::<Vec<i64>>(), "none lost, in order");
     world.committed_up_to(100).await?;
-    service.says("MySQL is back").await?;
+    service.says("MySQL takes events again").await?;
     assert_eq!(world.consumed_messages().await?, 100);
     assert_eq!(world.dead_letter_count().await?, 0, "an outage is no poison");
     assert_eq!(service.lines("MySQL is away"), 1, "said once, not for every attempt");
