@@ -19,14 +19,15 @@ struct Mend {
 /// A broker that has lost its leadership tells in its answer to a fetch who leads now; -1 stands for nobody, as while a
 /// broker that was gone comes back. librdkafka counts such a partition among those with a new leader, leaves it out when
 /// it lists them, and walks the list to the number it counted: partition ids that nobody wrote, with which it reads beyond
-/// its metadata. The relay's consumers of the storage topics died of it (SIGSEGV in `rd_kafka_metadata_update_op`) when
-/// Kafka came back, some once in a thousand times.
+/// its metadata. The relay's consumers of the storage topics died of it (SIGSEGV in `rd_kafka_metadata_update_op`), once in
+/// some thousand times that Kafka came back. So what was listed is what is counted.
 /// <https://github.com/confluentinc/librdkafka/issues/5280>, open as of 2.15.0.
 const LEADER_GONE: Mend = Mend {
     file: "rdkafka_fetcher.c",
-    text: "                TopicTags->partitions_with_leader_change_cnt++;\n",
-    instead: "                if (PartitionTags->CurrentLeader.LeaderId >= 0)\n\
-              \x20                       TopicTags->partitions_with_leader_change_cnt++;\n",
+    text: "                        }\n                        changed_topic++;\n",
+    instead: "                        }\n\
+              \x20                       md->topics[changed_topic].partition_cnt = changed_partition;\n\
+              \x20                       changed_topic++;\n",
 };
 
 fn main() -> Result<(), Box<dyn Error>> {

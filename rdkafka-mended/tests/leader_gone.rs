@@ -35,25 +35,23 @@ fn partitions_without_a_leader_are_not_among_those_with_a_new_one() -> Result<()
         all.add_partition_offset(TOPIC, partition, Offset::Beginning)?;
     }
     consumer.assign(&all)?;
-    poll_until(&consumer, &said, &format!("Fetch {PARTITIONS}/{PARTITIONS}/"))?;
+    poll_until(&consumer, &said, &[&format!("Fetch {PARTITIONS}/{PARTITIONS}/")])?;
 
     for partition in 1..PARTITIONS {
         mock.say_that_nobody_leads(partition)?;
     }
-    // That of which a new leader is told comes last: once that is known, everything before it is.
+    // The one that has a leader comes last: every answer that tells of a change tells of one that has none.
     for partition in (0..PARTITIONS).rev() {
         mock.lead(partition, 2)?;
     }
 
-    poll_until(&consumer, &said, "Metadata cache updated, propagating changes")?;
+    let done = ["Metadata cache updated, propagating changes", "Cache was not updated"];
+    poll_until(&consumer, &said, &done)?;
     let lines = said.lines();
-    let updates = lines.iter().filter(|line| line.contains(&format!("Partition {TOPIC}(")));
-    let updates: Vec<&str> = updates.map(String::as_str).collect();
-    let is_true = |line: &&str| {
-        line.ends_with("updated with leader 2 and epoch 2")
-            || line.ends_with("leader epoch is not newer 2 >= 2")
-    };
-    ensure!(!updates.is_empty() && updates.iter().all(is_true), "{updates:#?}");
+    let is_update = |line: &&String| line.contains(&format!("Partition {TOPIC}("));
+    let is_true = |line: &&String| line.ends_with("updated with leader 2 and epoch 2");
+    let untrue: Vec<_> = lines.iter().filter(is_update).filter(|line| !is_true(line)).collect();
+    ensure!(untrue.is_empty(), "of memory that nobody wrote: {untrue:#?}");
     Ok(())
 }
 
@@ -144,14 +142,14 @@ impl ClientContext for Said {
 
 impl ConsumerContext for Said {}
 
-/// Polls until librdkafka has said this. What polling returns does not matter here: the topic is empty.
-fn poll_until(consumer: &BaseConsumer<Said>, said: &Said, words: &str) -> Result<()> {
+/// Polls until librdkafka has said one of these. What polling returns does not matter here: the topic is empty.
+fn poll_until(consumer: &BaseConsumer<Said>, said: &Said, words: &[&str]) -> Result<()> {
     let began = Instant::now();
     while began.elapsed() < DEADLINE {
         let _ = consumer.poll(Duration::from_millis(100));
-        if said.lines().iter().any(|line| line.contains(words)) {
+        if said.lines().iter().any(|line| words.iter().any(|words| line.contains(words))) {
             return Ok(());
         }
     }
-    bail!("not said: {words}\n{}", said.lines().join("\n"))
+    bail!("not said: {words:?}\n{}", said.lines().join("\n"))
 }

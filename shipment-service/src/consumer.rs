@@ -33,6 +33,9 @@ const TICK: Duration = Duration::from_secs(1);
 /// A message in work for longer than this makes the loop pause its partitions and poll beside the work. Far below
 /// `max.poll.interval.ms` (five minutes); far above the milliseconds of a usual message.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// A message in work for longer than this is held: an attempt has been given up meanwhile, by MySQL or the dead letter topic,
+/// and the log has said why. Longer than one attempt of either may take.
+const HELD: Duration = Duration::from_secs(12);
 /// How long the message in work may go on after the stop signal. With the two below it stays under ten seconds.
 const GRACE: Duration = Duration::from_secs(4);
 const LAST_COMMIT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -169,6 +172,7 @@ impl Consumer {
                         paused = true;
                         self.set_paused(true);
                     }
+                    self.vitals.set_holding(began.elapsed() >= HELD);
                 }
                 next = kafka.recv(), if paused => match next {
                     Ok(next) => {
@@ -186,6 +190,7 @@ impl Consumer {
         if paused {
             self.set_paused(false);
         }
+        self.vitals.set_holding(false);
         Ok(())
     }
 
@@ -213,7 +218,6 @@ impl Consumer {
     }
 
     fn set_paused(&self, paused: bool) {
-        self.vitals.set_holding(paused);
         self.kafka.context().set_paused(paused);
         let applied = self.kafka.assignment().and_then(|partitions| {
             if paused { self.kafka.pause(&partitions) } else { self.kafka.resume(&partitions) }
@@ -295,10 +299,8 @@ impl Consumer {
 }
 
 fn client_config(config: &Config) -> ClientConfig {
-    let mut client = ClientConfig::new();
+    let mut client = kafka::client_config(config, "shipment-service");
     client
-        .set("bootstrap.servers", &config.bootstrap_servers)
-        .set("client.id", "shipment-service")
         .set("group.id", &config.group_id)
         // A new group begins with the first event: no order is skipped because the service came late.
         .set("auto.offset.reset", "earliest")
@@ -316,11 +318,9 @@ fn client_config(config: &Config) -> ClientConfig {
         // partitions; so we don't, and look for it every second instead. One small request.
         .set("allow.auto.create.topics", "false")
         .set("topic.metadata.refresh.interval.ms", "1000")
-        .set("reconnect.backoff.max.ms", kafka::RECONNECT_DELAY_MAX_MILLIS)
         .set("socket.timeout.ms", kafka::ANSWER_TIMEOUT_MILLIS)
         // Bounds the memory for messages that wait for their turn. Kilobytes.
         .set("queued.max.messages.kbytes", "8192");
-    config.kafka_security.apply(&mut client);
     client
 }
 

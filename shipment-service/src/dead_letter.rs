@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use chrono::{SecondsFormat, Utc};
-use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header as RecordHeader, OwnedHeaders};
@@ -80,12 +79,7 @@ impl DeadLetters {
     /// # Errors
     /// A setting that librdkafka refuses.
     pub(crate) fn new(config: &Config) -> anyhow::Result<DeadLetters> {
-        let mut client = ClientConfig::new();
-        client
-            .set("bootstrap.servers", &config.bootstrap_servers)
-            .set("client.id", "shipment-service-dead-letter")
-            .set("reconnect.backoff.max.ms", kafka::RECONNECT_DELAY_MAX_MILLIS);
-        config.kafka_security.apply(&mut client);
+        let mut client = kafka::client_config(config, "shipment-service-dead-letter");
         let admin = client.create_with_context(QuietContext)?;
         let producer = client
             .set("acks", "all")

@@ -98,8 +98,8 @@ impl Vitals {
         self.kafka_away.load(Ordering::Relaxed)
     }
 
-    /// Notes that the message in work takes longer than one should, or that it is done: MySQL does not take it, or the
-    /// dead letter topic, and those behind it wait.
+    /// Notes whether the message in work is held: MySQL does not take it, or the dead letter topic, and those behind it
+    /// wait.
     pub(crate) fn set_holding(&self, holding: bool) {
         self.holding.store(holding, Ordering::Relaxed);
     }

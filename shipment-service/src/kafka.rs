@@ -16,7 +16,7 @@ use crate::config::Config;
 /// A broker that does not answer within this time is away.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(3);
 /// Back within a second after Kafka was away (librdkafka's default is ten). Milliseconds.
-pub(crate) const RECONNECT_DELAY_MAX_MILLIS: &str = "1000";
+const RECONNECT_DELAY_MAX_MILLIS: &str = "1000";
 /// A broker that answers nothing for so long is dialled anew: the connection may lead nowhere, which TCP alone does not
 /// tell. Its answers to a consumer come twice a second. Milliseconds.
 pub(crate) const ANSWER_TIMEOUT_MILLIS: &str = "10000";
@@ -73,18 +73,26 @@ impl ClientContext for LastWords {
 
 impl rdkafka::consumer::ConsumerContext for LastWords {}
 
+/// What every client of ours begins with.
+pub(crate) fn client_config(config: &Config, client_id: &str) -> ClientConfig {
+    let mut client = ClientConfig::new();
+    client
+        // What librdkafka notices of its own accord; `log` says it at the level debug.
+        .set_log_level(RDKafkaLogLevel::Info)
+        .set("bootstrap.servers", &config.bootstrap_servers)
+        .set("client.id", client_id)
+        .set("reconnect.backoff.max.ms", RECONNECT_DELAY_MAX_MILLIS);
+    config.kafka_security.apply(&mut client);
+    client
+}
+
 /// Waits until a broker answers, however long that takes. Creates no topic: it asks for none by name.
 ///
 /// # Errors
 /// A setting that librdkafka refuses.
 pub(crate) async fn wait(config: &Config) -> anyhow::Result<()> {
     let bootstrap_servers = &config.bootstrap_servers;
-    let mut client = ClientConfig::new();
-    client
-        .set("bootstrap.servers", bootstrap_servers)
-        .set("client.id", "shipment-service-start")
-        .set("reconnect.backoff.max.ms", RECONNECT_DELAY_MAX_MILLIS);
-    config.kafka_security.apply(&mut client);
+    let client = client_config(config, "shipment-service-start");
     let client: BaseConsumer<LastWords> = client.create_with_context(LastWords::default())?;
     let client = Arc::new(client);
     let mut backoff = Backoff::new();

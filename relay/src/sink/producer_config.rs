@@ -33,9 +33,9 @@ pub(super) fn producer_config(
     overrides: &BTreeMap<String, Secret>,
 ) -> Result<ClientConfig, SinkError> {
     let mut config = ClientConfig::new();
-    // What it notices of its own accord; `deliveries.rs` says it at the level debug.
-    config.set_log_level(RDKafkaLogLevel::Info);
     config
+        // What it notices of its own accord; `deliveries.rs` says it at the level debug.
+        .set_log_level(RDKafkaLogLevel::Info)
         .set("bootstrap.servers", bootstrap_servers)
         .set("client.id", "outbox-relay")
         // Latency first: what is handed over leaves at once.

@@ -19,7 +19,7 @@ pub(super) async fn live(State(shared): State<Shared>) -> (StatusCode, Json<Valu
     answer(shared.vitals.live(), json!({ "consumerBeatAgeMillis": age }))
 }
 
-/// Whether the database answers and takes events, and the consumer is a member of its group, or waits for a topic that is
+/// Whether the database answers, no message is held, and the consumer is a member of its group or waits for a topic that is
 /// yet to come.
 pub(super) async fn ready(State(shared): State<Shared>) -> (StatusCode, Json<Value>) {
     let question = sqlx::query("select 1").execute(&shared.pool);

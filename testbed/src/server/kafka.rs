@@ -244,6 +244,7 @@ impl Kafka {
     /// When it is not taken for dead within a bound.
     pub async fn sleep_until_fenced(&mut self) -> Result<()> {
         let controller = self.controller.as_mut().context("the controller is not apart")?;
+        controller.until_unfenced().await?;
         controller.note_fenced();
         self.life.signal(Signal::STOP);
         let fenced = controller.until_fenced().await;

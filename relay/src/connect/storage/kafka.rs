@@ -32,6 +32,8 @@ const REPLICATION_WANTED: i32 = 3;
 pub(super) fn client_config(worker: &WorkerConfig) -> ClientConfig {
     let mut config = ClientConfig::new();
     config
+        // What it notices of its own accord; the context says it at the level debug.
+        .set_log_level(RDKafkaLogLevel::Info)
         .set("bootstrap.servers", &worker.bootstrap_servers)
         .set("client.id", "relay-storage")
         // A broker that is away is dialled once a second, not every ten: no offset is stored before it is reached, and a

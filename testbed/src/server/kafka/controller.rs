@@ -20,14 +20,18 @@ const FENCED_BOUND: Duration = Duration::from_secs(30);
 
 const PROPERTIES: &str = "controller.properties";
 
-/// In its log, when it leads the quorum, and in the line of each broker that it has fenced.
+/// In its log, when it leads the quorum.
 const LEADS: &str = "Performing controller activation";
+/// In the line of a broker that it has fenced, of one that has registered itself (fenced until it has caught up), and of
+/// one that may lead partitions from then on.
 const FENCED: &str = "fenced=1,";
+const REGISTERED: &str = "fenced=true";
+const UNFENCED: &str = "fenced=-1,";
 
 /// Dropping it kills it.
 pub(super) struct Controller {
     log: PathBuf,
-    /// How often it had fenced the broker when that was killed.
+    /// How often it had fenced the broker when that was killed or frozen.
     fenced: Option<usize>,
     process: Process,
 }
@@ -71,16 +75,28 @@ impl Controller {
         self.process.exit_status()
     }
 
-    /// To be called before the broker is killed.
+    /// To be called before the broker is killed or frozen.
     pub(super) fn note_fenced(&mut self) {
-        self.fenced = self.times_fenced().ok();
+        // More often than a log that cannot be read it cannot be: the wait will fail, and say why.
+        self.fenced = Some(self.times_fenced().unwrap_or(usize::MAX));
     }
 
-    /// After a kill, waits until the broker is known to be dead.
+    /// After that, waits until the broker is known to be dead.
     pub(super) async fn until_fenced(&mut self) -> Result<()> {
         let Some(before) = self.fenced.take() else { return Ok(()) };
         eventually("a fenced broker", FENCED_BOUND, || async {
             Ok((self.times_fenced()? > before).then_some(()))
+        })
+        .await
+    }
+
+    /// Waits until the broker may lead partitions.
+    pub(super) async fn until_unfenced(&self) -> Result<()> {
+        eventually("a broker that is not fenced", FENCED_BOUND, || async {
+            let said = fs::read_to_string(&self.log)?;
+            let last = |mark| said.rfind(mark);
+            let leads = last(UNFENCED) > last(FENCED).max(last(REGISTERED));
+            Ok(leads.then_some(()))
         })
         .await
     }
