@@ -16,8 +16,8 @@ ENV CARGO_TERM_COLOR=never LIBZ_SYS_STATIC=1 SQLX_OFFLINE=true \
 RUN mkdir /openssl && ln -s "/usr/lib/$(gcc -dumpmachine)" /openssl/lib && ln -s /usr/include /openssl/include
 
 # Dependencies first, in a layer of their own that only changes with a manifest, the lock file or the mends of librdkafka:
-# every other crate of the workspace is an empty one here. Cargo must forget those before the real sources arrive, because it compares file
-# times and a checkout may be older than this layer.
+# every other crate of the workspace is an empty one here. Cargo must forget those before the real sources arrive, because
+# it compares file times and a checkout may be older than this layer.
 # The settings of cargo hold what librdkafka's configure script has to be told.
 COPY .cargo .cargo
 COPY Cargo.toml Cargo.lock ./
