@@ -319,6 +319,8 @@ fn client_config(config: &Config) -> ClientConfig {
         .set("allow.auto.create.topics", "false")
         .set("topic.metadata.refresh.interval.ms", "1000")
         .set("socket.timeout.ms", kafka::ANSWER_TIMEOUT_MILLIS)
+        // The same for the first answer on a new connection, for which librdkafka waits half a minute.
+        .set("socket.connection.setup.timeout.ms", kafka::ANSWER_TIMEOUT_MILLIS)
         // Bounds the memory for messages that wait for their turn. Kilobytes.
         .set("queued.max.messages.kbytes", "8192");
     client

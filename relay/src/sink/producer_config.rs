@@ -46,6 +46,8 @@ pub(super) fn producer_config(
         // As Connect does for sources: a broker that is away is waited for, however long.
         .set("message.timeout.ms", "0")
         .set("socket.timeout.ms", SOCKET_TIMEOUT.as_millis().to_string())
+        // The first answer on a new connection is waited for as long as Java's clients do; librdkafka: half a minute.
+        .set("socket.connection.setup.timeout.ms", "10000")
         // And it is dialled once a second while it is away, not every ten.
         .set("reconnect.backoff.max.ms", "1000")
         // Java's partitioner: a key stays on its partition when the relay takes Debezium's place.

@@ -38,7 +38,9 @@ pub(super) fn client_config(worker: &WorkerConfig) -> ClientConfig {
         .set("client.id", "relay-storage")
         // A broker that is away is dialled once a second, not every ten: no offset is stored before it is reached, and a
         // crash repeats what is not stored.
-        .set("reconnect.backoff.max.ms", "1000");
+        .set("reconnect.backoff.max.ms", "1000")
+        // As the producers of events: see there.
+        .set("socket.connection.setup.timeout.ms", "10000");
     for (name, value) in &worker.kafka_client {
         config.set(name, value.expose());
     }
